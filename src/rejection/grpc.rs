@@ -1,0 +1,59 @@
+//! gRPC's answer, when it comes without a message.
+//!
+//! gRPC sends its status in the trailers, after the body, with HTTP status 200. A call that fails before the first message, as
+//! one with a bad token does, is answered *trailers-only*: the status stands in the head, where it can be judged before anybody
+//! has seen a part of the response. Source: gRPC over HTTP/2, "Responses"; the codes from gRPC's "Status codes and their use".
+//!
+//! The field's presence is the sign, not the content type: some servers and proxies leave that out.
+
+use http::{HeaderMap, HeaderName};
+
+use super::Verdict;
+
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// The verdict of a trailers-only response, `None` for any other.
+pub(super) fn trailers_only(headers: &HeaderMap) -> Option<Verdict> {
+    let status = headers.get(&GRPC_STATUS)?;
+    Some(match status.as_bytes() {
+        // UNAUTHENTICATED: "the request does not have valid authentication credentials".
+        b"16" => Verdict::Refused,
+        // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE: libraries and proxies make these up on the
+        // way, too, so a server need not have seen the token.
+        b"2" | b"4" | b"8" | b"13" | b"14" => Verdict::Unrelated,
+        code if !code.is_empty() && code.iter().all(u8::is_ascii_digit) => Verdict::Accepted,
+        // What is no number reads as UNKNOWN.
+        _ => Verdict::Unrelated,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{Verdict, trailers_only};
+
+    fn verdict(status: &'static str) -> Option<Verdict> {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", HeaderValue::from_static(status));
+        trailers_only(&headers)
+    }
+
+    #[test]
+    fn only_unauthenticated_refuses() {
+        assert_eq!(verdict("16"), Some(Verdict::Refused));
+        for accepted in [
+            "0", "1", "3", "5", "6", "7", "9", "10", "11", "12", "15", "17",
+        ] {
+            assert_eq!(verdict(accepted), Some(Verdict::Accepted), "{accepted}");
+        }
+        for unrelated in ["2", "4", "8", "13", "14", "", "unauthenticated", "-1"] {
+            assert_eq!(verdict(unrelated), Some(Verdict::Unrelated), "{unrelated}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_a_status_is_not_judged() {
+        assert_eq!(trailers_only(&HeaderMap::new()), None);
+    }
+}
