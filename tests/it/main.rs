@@ -1,1 +1,31 @@
-//! The promises, one module each.
+//! The promises, one module each. A file that isn't named here fails `suite::every_file_is_named`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests may stop at the first surprise"
+)]
+
+#[cfg(feature = "https-client")]
+mod peer;
+mod support;
+
+mod obtaining;
+mod reading;
+mod refused;
+mod replaying;
+#[cfg(feature = "https-client")]
+mod token_requests;
+#[cfg(feature = "https-client")]
+mod token_responses;
+mod when;
+
+mod layering;
+mod suite;

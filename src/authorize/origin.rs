@@ -1,0 +1,380 @@
+//! Origins: scheme, host and port (RFC 6454 §4), and which of them the token may travel to.
+
+use std::{
+    error::Error,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use http::Uri;
+
+use super::Step;
+
+/// One origin, normalised: lower case, default port filled in.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: Scheme,
+    host: Box<str>,
+    port: u16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+/// Where the token may travel.
+#[derive(Debug, Clone)]
+pub(crate) enum Origins {
+    One(Origin),
+    Several(Box<[Origin]>),
+    Any,
+}
+
+impl Origins {
+    /// # Errors
+    ///
+    /// If one is no origin, or if there is none at all.
+    pub(crate) fn among(
+        texts: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Self, InvalidOrigin> {
+        let mut origins = texts
+            .into_iter()
+            .map(|text| Origin::parse(text.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        match (origins.pop(), origins.is_empty()) {
+            (None, _) => Err(InvalidOrigin::new("", Flaw::NoneGiven)),
+            (Some(only), true) => Ok(Self::One(only)),
+            (Some(last), false) => {
+                origins.push(last);
+                Ok(Self::Several(origins.into()))
+            }
+        }
+    }
+
+    pub(super) fn step(&self, uri: &Uri, allow_plaintext: bool) -> Result<Step, DestinationError> {
+        let ours = match self {
+            Self::One(origin) => (is_relative(uri) || origin.covers(uri)).then_some(origin.scheme),
+            Self::Several(_) if is_relative(uri) => return Err(DestinationError::NoAuthority),
+            Self::Several(origins) => origins
+                .iter()
+                .find(|origin| origin.covers(uri))
+                .map(|origin| origin.scheme),
+            // Without an authority the scheme isn't known either: the inner service chose it.
+            Self::Any if is_relative(uri) => Some(Scheme::Https),
+            Self::Any => uri.host().and_then(|_| Scheme::of(uri.scheme_str()?)),
+        };
+        match ours {
+            None => Ok(Step::Leave),
+            Some(Scheme::Https) => Ok(Step::Authorize),
+            Some(Scheme::Http) if allow_plaintext || self.is_loopback(uri) => Ok(Step::Authorize),
+            Some(Scheme::Http) => Err(DestinationError::Plaintext {
+                host: self.host(uri).into(),
+            }),
+        }
+    }
+
+    fn is_loopback(&self, uri: &Uri) -> bool {
+        is_loopback(self.host(uri))
+    }
+
+    fn host<'a>(&'a self, uri: &'a Uri) -> &'a str {
+        match (uri.host(), self) {
+            (Some(host), _) => host,
+            (None, Self::One(origin)) => &origin.host,
+            (None, _) => "",
+        }
+    }
+}
+
+/// The URI names no server: whatever the inner service is connected to gets the request.
+fn is_relative(uri: &Uri) -> bool {
+    uri.authority().is_none()
+}
+
+impl Origin {
+    fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+        let flaw = |flaw| InvalidOrigin::new(text, flaw);
+        let uri: Uri = text.parse().map_err(|_| flaw(Flaw::NotAUrl))?;
+        let authority = uri.authority().ok_or_else(|| flaw(Flaw::NotAUrl))?;
+        let scheme = uri.scheme_str().ok_or_else(|| flaw(Flaw::NotAUrl))?;
+        let scheme = Scheme::of(scheme).ok_or_else(|| flaw(Flaw::Scheme))?;
+        if authority.as_str().contains('@') {
+            return Err(flaw(Flaw::Userinfo));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
+            return Err(flaw(Flaw::Path));
+        }
+        if authority.host().is_empty() {
+            return Err(flaw(Flaw::NotAUrl));
+        }
+        // `Uri` takes "host:" and "host:99999" for an authority without a port.
+        let port = match authority.as_str().get(authority.host().len()..) {
+            None | Some("") => scheme.default_port(),
+            Some(_) => uri.port_u16().ok_or_else(|| flaw(Flaw::Port))?,
+        };
+        let host = authority.host().to_ascii_lowercase();
+        let host = match ip_of(&host) {
+            Some(IpAddr::V6(address)) => format!("[{address}]"),
+            Some(IpAddr::V4(_)) | None => host,
+        };
+        Ok(Self {
+            scheme,
+            host: host.into(),
+            port,
+        })
+    }
+
+    /// Compares without allocating. A host that is written in another way (an IPv6 address with
+    /// all its zeros) gets no token, which is the safe side.
+    fn covers(&self, uri: &Uri) -> bool {
+        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+            return false;
+        };
+        Scheme::of(scheme) == Some(self.scheme)
+            && uri.port_u16().unwrap_or(self.scheme.default_port()) == self.port
+            && self.host.eq_ignore_ascii_case(host)
+    }
+}
+
+impl Scheme {
+    fn of(text: &str) -> Option<Self> {
+        if text.eq_ignore_ascii_case("https") {
+            Some(Self::Https)
+        } else if text.eq_ignore_ascii_case("http") {
+            Some(Self::Http)
+        } else {
+            None
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Loopback by address or by the name that RFC 6761 §6.3 reserves for it.
+fn is_loopback(host: &str) -> bool {
+    match ip_of(host) {
+        Some(IpAddr::V4(address)) => address.is_loopback(),
+        Some(IpAddr::V6(address)) => address.is_loopback(),
+        None => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn ip_of(host: &str) -> Option<IpAddr> {
+    match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// A text that is no origin, given to [`OAuthLayer`](crate::OAuthLayer). The caller's to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidOrigin {
+    text: String,
+    flaw: Flaw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    NotAUrl,
+    Scheme,
+    Userinfo,
+    Path,
+    Port,
+    NoneGiven,
+}
+
+impl InvalidOrigin {
+    fn new(text: &str, flaw: Flaw) -> Self {
+        // A URL with userinfo may hold a password.
+        let text = match flaw {
+            Flaw::Userinfo | Flaw::NotAUrl if text.contains('@') => "(a text with an @)",
+            _ => text,
+        };
+        Self {
+            text: text.escape_debug().take(200).collect(),
+            flaw,
+        }
+    }
+}
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = &self.text;
+        match self.flaw {
+            Flaw::NotAUrl => write!(
+                f,
+                "\"{text}\" is no origin: write scheme, host and, if it isn't the default, port, \
+                 as in \"https://api.example.com\""
+            ),
+            Flaw::Scheme => write!(
+                f,
+                "\"{text}\" is no origin that a token can travel to: its scheme must be https, or \
+                 http for loopback"
+            ),
+            Flaw::Userinfo => f.write_str("an origin has no user name or password: leave them out"),
+            Flaw::Path => write!(
+                f,
+                "\"{text}\" is more than an origin: leave out the path, the query and the fragment"
+            ),
+            Flaw::Port => write!(f, "\"{text}\" has a port that is none: give 1 to 65535"),
+            Flaw::NoneGiven => f.write_str(
+                "no origin was given, so that no request would get a token: name at least one, or \
+                 use OAuthLayer::for_any_origin",
+            ),
+        }
+    }
+}
+
+impl Error for InvalidOrigin {}
+
+/// A request that was not sent, because the token must not go where it was going. The caller's to
+/// mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DestinationError {
+    /// The token would travel over plain HTTP to a host that isn't loopback (RFC 6750 §5.3).
+    Plaintext {
+        /// The host.
+        host: String,
+    },
+    /// The URI names no server, and the layer names several.
+    NoAuthority,
+}
+
+impl fmt::Display for DestinationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plaintext { host } => write!(
+                f,
+                "the request was not sent: its token would travel unencrypted to {}; use https, or \
+                 OAuthLayer::allow_plaintext() where something else protects the way",
+                host.escape_debug()
+            ),
+            Self::NoAuthority => f.write_str(
+                "the request was not sent: its URI names no server, and the layer names several \
+                 origins; give the request an absolute URI, or each connection a layer of its own \
+                 (OAuthLayer::for_origin)",
+            ),
+        }
+    }
+}
+
+impl Error for DestinationError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(origins: &[&str], uri: &str) -> Result<Step, DestinationError> {
+        Origins::among(origins)
+            .unwrap()
+            .step(&uri.parse().unwrap(), false)
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_normalised() {
+        let ours = ["https://api.example.com"];
+        for uri in [
+            "https://api.example.com/x?y",
+            "https://API.EXAMPLE.COM/",
+            "HTTPS://api.example.com:443/",
+            "https://user:pw@api.example.com/",
+            "/no/authority",
+        ] {
+            assert_eq!(step(&ours, uri), Ok(Step::Authorize), "{uri}");
+        }
+        for uri in [
+            "http://api.example.com/",
+            "https://api.example.com:8443/",
+            "https://api.example.com.evil.example/",
+            "https://evilapi.example.com/",
+            "https://example.com/",
+            "https://api.example.com@evil.example/",
+            "wss://api.example.com/",
+            "api.example.com:443",
+        ] {
+            assert_eq!(step(&ours, uri), Ok(Step::Leave), "{uri}");
+        }
+        let v6 = ["http://[0:0:0:0:0:0:0:1]:8080"];
+        assert_eq!(step(&v6, "http://[::1]:8080/"), Ok(Step::Authorize));
+    }
+
+    #[test]
+    fn plain_http_is_refused_but_to_loopback() {
+        for host in ["localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8080"] {
+            let origin = format!("http://{host}");
+            let uri = format!("{origin}/x");
+            assert_eq!(step(&[&origin], &uri), Ok(Step::Authorize), "{host}");
+            assert_eq!(step(&[&origin], "/x"), Ok(Step::Authorize), "{host}");
+        }
+        for host in [
+            "api.example.com",
+            "128.0.0.1",
+            "localhost.example.com",
+            "[::2]",
+        ] {
+            let origin = format!("http://{host}");
+            let uri = format!("{origin}/x");
+            let refused = Err(DestinationError::Plaintext { host: host.into() });
+            assert_eq!(step(&[&origin], &uri), refused);
+            assert_eq!(step(&[&origin], "/x"), refused);
+            assert_eq!(Origins::Any.step(&uri.parse().unwrap(), false), refused);
+            let allowed = Origins::Any.step(&uri.parse().unwrap(), true);
+            assert_eq!(allowed, Ok(Step::Authorize));
+        }
+    }
+
+    #[test]
+    fn a_uri_without_an_authority_is_an_error_where_several_origins_are_named() {
+        let several = ["https://a.example", "https://b.example"];
+        assert_eq!(step(&several, "/x"), Err(DestinationError::NoAuthority));
+        assert_eq!(step(&several, "https://b.example/x"), Ok(Step::Authorize));
+        assert_eq!(step(&several, "https://c.example/x"), Ok(Step::Leave));
+        let any = Origins::Any.step(&"/x".parse().unwrap(), false);
+        assert_eq!(any, Ok(Step::Authorize));
+    }
+
+    #[test]
+    fn what_is_no_origin_says_what_to_write() {
+        for (text, hint) in [
+            ("api.example.com", "https://api.example.com"),
+            ("", "https://api.example.com"),
+            ("/path", "https://api.example.com"),
+            ("ftp://api.example.com", "https"),
+            ("https://api.example.com/v1", "path"),
+            ("https://api.example.com?q", "path"),
+            ("https://api.example.com/#f", "path"),
+            ("https://api.example.com:99999", "port"),
+            ("https://user:hunter2@api.example.com", "leave them out"),
+        ] {
+            let error = Origins::among([text]).unwrap_err();
+            assert!(error.to_string().contains(hint), "{text}: {error}");
+            assert!(
+                !format!("{error} {error:?}").contains("hunter2"),
+                "{error:?}"
+            );
+        }
+        let none = Origins::among(Vec::<String>::new()).unwrap_err();
+        assert!(none.to_string().contains("at least one"), "{none}");
+    }
+}

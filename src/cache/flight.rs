@@ -1,0 +1,134 @@
+//! A flight: one call of the source, as a task with a total deadline, that panics nobody.
+
+use std::{
+    error::Error,
+    fmt,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{error::Elapsed, timeout},
+};
+
+use super::last_act::LastAct;
+use crate::{
+    clock::{Clock, Moment},
+    source::{Demand, ErasedSource, TokenError},
+    token::AccessToken,
+};
+
+/// How a flight ended.
+pub(super) enum End {
+    /// With a token or an error; lifetimes count from `asked`.
+    Arrived {
+        asked: Moment,
+        result: Result<AccessToken, TokenError>,
+    },
+    /// With its runtime, which was shut down.
+    Lost,
+}
+
+tokio::task_local! {
+    /// The cache that the current task fetches a token for.
+    static ABOARD: usize;
+}
+
+/// Whether the caller runs in a flight for `cache`, inside its source.
+pub(super) fn is_aboard(cache: usize) -> bool {
+    ABOARD.try_with(|aboard| *aboard == cache).unwrap_or(false)
+}
+
+/// Starts a flight on the caller's runtime. `on_end` is called exactly once, also where there is
+/// no runtime to start on.
+pub(super) fn start(
+    cache: usize,
+    source: Arc<dyn ErasedSource>,
+    rejected: Option<AccessToken>,
+    deadline: Duration,
+    clock: Clock,
+    on_end: impl FnOnce(End) + Send + 'static,
+) -> Option<AbortHandle> {
+    let last_act = LastAct::new(End::Lost, on_end);
+    let runtime = Handle::try_current().ok()?;
+    let flight = async move {
+        let asked = clock.now();
+        let call = call(&*source, rejected.as_ref(), deadline);
+        let result = ABOARD.scope(cache, call).await;
+        last_act.perform(End::Arrived { asked, result });
+    };
+    Some(runtime.spawn(flight).abort_handle())
+}
+
+/// Calls the source. A panic of its is an error to those who wait, and so is its deadline.
+async fn call(
+    source: &dyn ErasedSource,
+    rejected: Option<&AccessToken>,
+    deadline: Duration,
+) -> Result<AccessToken, TokenError> {
+    let mut call = pin!(async {
+        // A source may panic before there is a future to poll.
+        let token = async { source.token(Demand::instead_of(rejected)).await };
+        match timeout(deadline, token).await {
+            Ok(result) => result,
+            Err(Elapsed { .. }) => Err(TokenError::transient(FlightError::TimedOut(deadline))),
+        }
+    });
+    poll_fn(|cx| {
+        // Unwind safe: after a panic the future is never polled again.
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(_) => Poll::Ready(Err(TokenError::transient(FlightError::Panicked))),
+        }
+    })
+    .await
+}
+
+/// What can go wrong between the cache and its source.
+#[derive(Debug)]
+pub(super) enum FlightError {
+    TimedOut(Duration),
+    Panicked,
+    ArrivedExpired { lifetime: Duration },
+    NoRuntime,
+    Recursive,
+}
+
+impl fmt::Display for FlightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut(deadline) => write!(
+                f,
+                "the token source did not answer within {deadline:?}; if it needs longer, raise \
+                 TokenCache::builder(source).deadline(…)"
+            ),
+            Self::Panicked => f.write_str(
+                "the token source panicked; its message went to the panic hook (standard error by \
+                 default)",
+            ),
+            Self::ArrivedExpired { lifetime } => write!(
+                f,
+                "the token arrived expired: it lives {lifetime:?} from when it was asked for, and \
+                 the answer took about as long; ask the authorization server's operator for \
+                 longer-lived tokens"
+            ),
+            Self::NoRuntime => f.write_str(
+                "no Tokio runtime to fetch a token on: call from within one (tokio::main, \
+                 Runtime::enter)",
+            ),
+            Self::Recursive => f.write_str(
+                "the token source waits for itself: its token request went through the layer that \
+                 it serves; give the source a client of its own, or name the layer's origins \
+                 (OAuthLayer::for_origin)",
+            ),
+        }
+    }
+}
+
+impl Error for FlightError {}

@@ -1,0 +1,276 @@
+//! The token that every request reads, and what keeps it fresh.
+
+mod backoff;
+mod flight;
+mod keeper;
+mod last_act;
+mod refresh;
+mod snapshot;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::watch;
+
+pub(crate) use self::snapshot::{Credential, Generation};
+use self::{
+    refresh::{Boarding, Shared},
+    snapshot::{Policy, Snapshot},
+};
+use crate::{
+    clock::Clock,
+    source::{ErasedSource, TokenError, TokenSource},
+    token::AccessToken,
+};
+
+/// One token for any number of requests, layers and threads; cheap to clone.
+///
+/// It asks its [`TokenSource`] for one token at a time, however many callers wait, and on a task
+/// of its own, so that a caller that goes away cancels nothing. From a fifth of the lifetime before
+/// its end (at most 5 minutes) a token that is used is renewed in the background; an idle cache
+/// asks for nothing. A failed renewal never replaces a token that is still valid.
+///
+/// A source goes into a layer directly; a cache is made by hand to warm it up, to watch it, or to
+/// share one token among several layers:
+///
+/// ```
+/// use tower_oauth::{AccessToken, OAuthLayer, TokenCache};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = TokenCache::from(|| async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) });
+/// cache.ready().await?;
+///
+/// let http = OAuthLayer::for_origin("https://api.example.com", cache.clone())?;
+/// let grpc = OAuthLayer::for_origin("https://grpc.example.com", cache)?;
+/// # drop((http, grpc));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Tasks run on the Tokio runtime of the caller who needs them. They end with the last clone of
+/// the cache. A cache outlives its runtimes: callers on another one start the tasks anew.
+#[derive(Clone)]
+pub struct TokenCache {
+    shared: Arc<Shared>,
+}
+
+impl TokenCache {
+    /// A cache whose refresh policy differs from the default; `TokenCache::from(source)` is the
+    /// default one.
+    pub fn builder(source: impl TokenSource) -> TokenCacheBuilder {
+        TokenCacheBuilder {
+            source: Arc::new(source),
+            policy: Policy::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// Waits until a token is at hand, for instance before a service reports that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn ready(&self) -> Result<(), TokenError> {
+        self.obtain().await.map(drop)
+    }
+
+    /// The token, for what can't go through a layer. Differs from a request in nothing else: it
+    /// counts as use, and waits where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The source's last failure. While the authorization server is left alone after a failure,
+    /// it comes at once.
+    pub async fn get(&self) -> Result<AccessToken, TokenError> {
+        self.obtain().await.map(|token| token.token.clone())
+    }
+
+    /// Drops the token, as if a server had refused it; whoever asks next waits for a new one.
+    pub fn invalidate(&self) {
+        self.shared.invalidate();
+    }
+
+    /// Whether requests have a token right now: what a readiness check asks.
+    pub fn has_token(&self) -> bool {
+        self.shared.current.load().is_some()
+    }
+
+    /// How the cache is doing: what a health check shows.
+    pub fn state(&self) -> CacheState {
+        self.shared.watch().borrow().clone()
+    }
+
+    /// Follows [`state`](Self::state). Differs from it in that a change can be waited for; the
+    /// channel closes with the last clone of the cache.
+    pub fn watch(&self) -> watch::Receiver<CacheState> {
+        self.shared.watch()
+    }
+
+    /// What a request takes along, if there is a token: one load, no lock, no clock.
+    pub(crate) fn credential(&self) -> Option<Credential> {
+        let current = self.shared.current.load();
+        let token = current.as_ref()?;
+        if token.is_due() && token.take_due() {
+            self.shared.renew(token);
+        }
+        Some(token.credential())
+    }
+
+    /// What a request without a token waits for.
+    pub(crate) async fn obtained(self) -> Result<Credential, TokenError> {
+        self.obtain().await.map(|token| token.credential())
+    }
+
+    /// What there is instead of the token that a server has just refused; `None` where nothing
+    /// better can be had.
+    pub(crate) async fn instead_of(self, refused: Generation) -> Option<Credential> {
+        let token = match self.shared.refused(refused)? {
+            Boarding::Token(token) => token,
+            Boarding::Flight(seat) => match self.shared.arrival(seat).await {
+                Some(outcome) => outcome.ok()?,
+                None => self.obtain().await.ok()?,
+            },
+        };
+        Some(token.credential())
+    }
+
+    /// A server has just refused the token of a request that can't be sent again.
+    pub(crate) fn refused(&self, generation: Generation) {
+        self.shared.refused_in_vain(generation);
+    }
+
+    /// A server accepted the token, on the first or the second send of a request.
+    pub(crate) fn accepted(&self, generation: Generation, second_send: bool) {
+        self.shared.accepted(generation, second_send);
+    }
+
+    async fn obtain(&self) -> Result<Arc<Snapshot>, TokenError> {
+        if let Some(token) = self.current() {
+            return Ok(token);
+        }
+        loop {
+            let seat = match self.shared.board()? {
+                Boarding::Token(token) => return Ok(token),
+                Boarding::Flight(seat) => seat,
+            };
+            if let Some(outcome) = self.shared.arrival(seat).await {
+                return outcome;
+            }
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Snapshot>> {
+        let token = self.shared.current.load_full()?;
+        if token.is_due() && token.take_due() {
+            self.shared.renew(&token);
+        }
+        Some(token)
+    }
+}
+
+impl<S: TokenSource> From<S> for TokenCache {
+    fn from(source: S) -> Self {
+        Self::builder(source).build()
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The refresh policy of a [`TokenCache`].
+#[must_use]
+pub struct TokenCacheBuilder {
+    source: Arc<dyn ErasedSource>,
+    policy: Policy,
+    clock: Clock,
+}
+
+impl TokenCacheBuilder {
+    /// By default 5 minutes: how long before its end a used token is renewed, but at most a fifth
+    /// of its lifetime.
+    pub fn renew_ahead(mut self, window: Duration) -> Self {
+        self.policy.renew_ahead = window;
+        self
+    }
+
+    /// By default 30 seconds: how long before its end a token is no longer used, but at most a
+    /// tenth of its lifetime. Covers the way to the server, and clocks that differ.
+    pub fn expiry_margin(mut self, margin: Duration) -> Self {
+        self.policy.expiry_margin = margin;
+        self
+    }
+
+    /// By default 30 seconds: how long one call of the source may take in all.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.policy.deadline = deadline;
+        self
+    }
+
+    /// By default the system's: the wall clock that says, beside the monotonic one, when a token
+    /// is too old; for hosts with a time of their own, and for tests.
+    pub fn wall_clock(mut self, now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock::with_wall(now);
+        self
+    }
+
+    /// The cache. It asks for nothing until it is used.
+    pub fn build(self) -> TokenCache {
+        TokenCache {
+            shared: Arc::new(Shared::new(self.source, self.policy, self.clock)),
+        }
+    }
+}
+
+impl fmt::Debug for TokenCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCacheBuilder")
+            .field("policy", &self.policy)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a [`TokenCache`] is doing.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CacheState {
+    /// No token, and none is being fetched: new, idle or invalidated.
+    Empty,
+    /// A token is at hand.
+    Valid,
+    /// A token is being fetched; an older one may still be at hand
+    /// ([`has_token`](TokenCache::has_token)).
+    Renewing,
+    /// The last fetch failed. An older token may still be at hand
+    /// ([`has_token`](TokenCache::has_token)). Lasts until a token is fetched.
+    Failing {
+        /// When the first of the failures in a row was.
+        since: Instant,
+        /// The last failure.
+        error: TokenError,
+        /// Before this moment nothing is asked of the source.
+        retry_at: Instant,
+    },
+}
+
+impl CacheState {
+    /// Whether a watcher would see no difference.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Empty, Self::Empty)
+            | (Self::Valid, Self::Valid)
+            | (Self::Renewing, Self::Renewing) => true,
+            (Self::Failing { retry_at: a, .. }, Self::Failing { retry_at: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}

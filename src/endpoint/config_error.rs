@@ -1,0 +1,109 @@
+//! Why a token endpoint can't be built.
+
+use std::{error::Error, fmt, sync::Arc};
+
+use crate::source::BoxError;
+
+/// Why a [`TokenEndpoint`](crate::TokenEndpoint) can't be built. The caller has to mend it, unless
+/// the machine has no root certificates.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EndpointConfigError {
+    /// The URL can't be a token endpoint's.
+    #[non_exhaustive]
+    Url {
+        /// The URL up to its query.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The URL is plain `http` to another machine.
+    #[non_exhaustive]
+    Plaintext {
+        /// The URL up to its query.
+        url: Arc<str>,
+    },
+    /// A parameter can't be added.
+    #[non_exhaustive]
+    Param {
+        /// Its name.
+        key: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A header can't be added.
+    #[non_exhaustive]
+    Header {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Nothing was said about how the client authenticates.
+    NoClientAuth,
+    /// The client id can't be sent.
+    #[non_exhaustive]
+    ClientId {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The built-in transport found no root certificate to trust.
+    #[non_exhaustive]
+    NoRootCertificates {
+        /// What went wrong when they were looked for, if anything did.
+        cause: Option<BoxError>,
+    },
+    /// The built-in transport's TLS can't be set up.
+    #[non_exhaustive]
+    Tls {
+        /// What it says.
+        cause: BoxError,
+    },
+    /// No transport was given, and the feature that brings one is off.
+    NoTransport,
+}
+
+impl fmt::Display for EndpointConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url { url, problem } => write!(f, "no token endpoint at {url:?}: {problem}"),
+            Self::Plaintext { url } => write!(
+                f,
+                "the token endpoint {url} is plain http to another machine: whoever can listen \
+                 would read the client's secret and the token; use https, or .allow_plaintext() \
+                 if the network encrypts by itself"
+            ),
+            Self::Param { key, problem } => {
+                write!(f, "the parameter {key:?} can't be added: {problem}")
+            }
+            Self::Header { name, problem } => {
+                write!(f, "the header {name:?} can't be added: {problem}")
+            }
+            Self::NoClientAuth => f.write_str(
+                "the token endpoint doesn't know how the client authenticates; call .client_auth(…)",
+            ),
+            Self::ClientId { problem } => write!(f, "the client id can't be sent: {problem}"),
+            Self::NoRootCertificates { .. } => f.write_str(
+                "no root certificates were found on this machine, so that no server can be \
+                 trusted; install ca-certificates, set SSL_CERT_FILE, or pass .transport(…)",
+            ),
+            Self::Tls { cause } => write!(
+                f,
+                "the built-in TLS client can't be set up ({cause}); pass .transport(…)"
+            ),
+            Self::NoTransport => f.write_str(
+                "nothing can carry token requests; pass .transport(…), or turn the feature \
+                 `https-client` on",
+            ),
+        }
+    }
+}
+
+impl Error for EndpointConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoRootCertificates { cause: Some(cause) } | Self::Tls { cause } => Some(&**cause),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Why a token endpoint gave no token, and whose turn it is then.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use http::StatusCode;
+
+use crate::{
+    source::{BoxError, TokenError},
+    token::InvalidToken,
+};
+
+/// Why a token endpoint gave no token; found by downcasting [`TokenError::get_ref`].
+///
+/// URLs stand up to their query. Text of the server is escaped, cut, and shows no secret that was
+/// sent to it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The provider of the client's secret failed. Nothing was sent. May pass.
+    #[non_exhaustive]
+    NoSecret {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What the provider said.
+        cause: BoxError,
+    },
+    /// The client's secret can't be sent as the method asks. Nothing was sent. The caller's turn.
+    #[non_exhaustive]
+    UnusableSecret {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// DNS, the connection or TLS failed. Nothing was sent. May pass.
+    #[non_exhaustive]
+    Unreachable {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What the innermost cause says.
+        problem: String,
+        /// What the transport said.
+        cause: BoxError,
+    },
+    /// The connection broke before the answer was complete. May pass.
+    #[non_exhaustive]
+    Interrupted {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What the innermost cause says.
+        problem: String,
+        /// What the transport said.
+        cause: BoxError,
+    },
+    /// The answer wasn't complete in time. May pass.
+    #[non_exhaustive]
+    TimedOut {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The answer is larger than 1 MiB. The operator's turn.
+    #[non_exhaustive]
+    TooLarge {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// The server pointed elsewhere; redirects are never followed. The caller's turn.
+    #[non_exhaustive]
+    Redirected {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// The answer's status.
+        status: StatusCode,
+        /// The origin that `Location` leads to, if there is one.
+        origin: Option<String>,
+    },
+    /// The server answered with an error. It may pass if the server said so.
+    #[non_exhaustive]
+    Refused {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// The answer's status.
+        status: StatusCode,
+        /// `error` (RFC 6749 §5.2).
+        code: Option<String>,
+        /// `error_description`.
+        description: Option<String>,
+        /// `error_uri`.
+        uri: Option<String>,
+        /// How long the server asked to be left alone, at most an hour.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is neither JSON nor a form. The caller's or the operator's turn.
+    #[non_exhaustive]
+    NotATokenResponse {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// The answer's status.
+        status: StatusCode,
+        /// What the answer says it is.
+        content_type: Option<String>,
+    },
+    /// The answer lacks what a token response must have, or has it in another form. The operator's
+    /// turn.
+    #[non_exhaustive]
+    Malformed {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The token is of a type that can't be used (RFC 6749 §7.1). The operator's turn.
+    #[non_exhaustive]
+    TokenType {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// The type.
+        token_type: String,
+    },
+    /// The token can't be sent. The operator's turn.
+    #[non_exhaustive]
+    Token {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What is wrong with it.
+        cause: InvalidToken,
+    },
+}
+
+impl EndpointError {
+    /// Whether it may pass by itself.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSecret { .. }
+            | Self::Unreachable { .. }
+            | Self::Interrupted { .. }
+            | Self::TimedOut { .. } => true,
+            Self::Refused { status, code, .. } => may_pass(*status, code.as_deref()),
+            _ => false,
+        }
+    }
+}
+
+/// Codes of RFC 6749 §4.1.2.1 that token endpoints send as well, and RFC 8628 §3.5.
+fn may_pass(status: StatusCode, code: Option<&str>) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+        )
+        || matches!(
+            code,
+            Some("temporarily_unavailable" | "server_error" | "slow_down")
+        )
+}
+
+impl From<EndpointError> for TokenError {
+    fn from(error: EndpointError) -> Self {
+        let (code, retry_after) = match &error {
+            EndpointError::Refused {
+                code, retry_after, ..
+            } => (code.clone(), *retry_after),
+            _ => (None, None),
+        };
+        let mut wrapped = if error.is_transient() {
+            Self::transient(error)
+        } else {
+            Self::permanent(error)
+        };
+        if let Some(code) = code {
+            wrapped = wrapped.with_oauth_code(code);
+        }
+        if let Some(delay) = retry_after {
+            wrapped = wrapped.with_retry_after(delay);
+        }
+        wrapped
+    }
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SERVER: &str = "the authorization server at";
+        match self {
+            Self::NoSecret { url, cause } => write!(
+                f,
+                "there is no client secret for {url}: its provider failed ({cause}); check where \
+                 it reads from"
+            ),
+            Self::UnusableSecret { url, problem } => {
+                write!(f, "the client secret for {url} can't be sent: {problem}")
+            }
+            Self::Unreachable { url, problem, .. } => write!(
+                f,
+                "{SERVER} {url} can't be reached ({problem}), and nothing was sent; check its \
+                 host name, the network and its certificate"
+            ),
+            Self::Interrupted { url, problem, .. } => write!(
+                f,
+                "the connection to {SERVER} {url} broke before the answer was complete \
+                 ({problem}); trying again may help"
+            ),
+            Self::TimedOut { url, limit } => write!(
+                f,
+                "{SERVER} {url} didn't answer within {limit:?}; trying again may help, or a longer \
+                 .timeout(…)"
+            ),
+            Self::TooLarge { url, status } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with more than 1 MiB: is this the token \
+                 endpoint's URL?",
+                status.as_u16()
+            ),
+            Self::Redirected {
+                url,
+                status,
+                origin,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} and points to {}; token requests follow no \
+                 redirects, as they carry secrets: set the URL to the final one",
+                status.as_u16(),
+                origin.as_deref().unwrap_or("no place")
+            ),
+            Self::Refused {
+                url,
+                status,
+                code,
+                description,
+                uri,
+                ..
+            } => {
+                let (what, advice) = judged(*status, code.as_deref());
+                write!(f, "{SERVER} {url} {what}: ")?;
+                if let Some(code) = code {
+                    f.write_str(code)?;
+                    if let Some(description) = description {
+                        write!(f, " ({description})")?;
+                    }
+                    if let Some(uri) = uri {
+                        write!(f, " <{uri}>")?;
+                    }
+                    f.write_str(", ")?;
+                }
+                write!(f, "HTTP {}; {advice}", status.as_u16())
+            }
+            Self::NotATokenResponse {
+                url,
+                status,
+                content_type,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with {}, not a token response: is this the token \
+                 endpoint's URL?",
+                status.as_u16(),
+                content_type.as_deref().unwrap_or("no content type")
+            ),
+            Self::Malformed { url, problem } => write!(
+                f,
+                "{SERVER} {url} sent a token response that breaks RFC 6749 §5.1: {problem}; is \
+                 this the token endpoint's URL? If it is, tell the server's operator"
+            ),
+            Self::TokenType { url, token_type } => {
+                write!(
+                    f,
+                    "{SERVER} {url} sent a token of the type \"{token_type}\"; "
+                )?;
+                f.write_str(if token_type.eq_ignore_ascii_case("dpop") {
+                    "DPoP isn't supported: let the server issue Bearer tokens to this client"
+                } else {
+                    "only Bearer can be used: let the server issue such tokens to this client"
+                })
+            }
+            Self::Token { url, cause } => {
+                write!(f, "{SERVER} {url} sent a token that can't be used: {cause}")
+            }
+        }
+    }
+}
+
+/// What the server did by refusing, and what to do about it.
+fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str) {
+    match (code, status.as_u16()) {
+        _ if may_pass(status, code) => (
+            "can't serve token requests now",
+            "trying again later may help; if it lasts, ask its operator",
+        ),
+        (Some("invalid_client"), _) | (None, 401 | 403) => (
+            "refused the client",
+            "check the client id, the secret and the method (ClientAuth::basic or ::post)",
+        ),
+        (Some("unauthorized_client"), _) => (
+            "refused the client",
+            "allow the client this grant at the authorization server",
+        ),
+        (Some("unsupported_grant_type"), _) => (
+            "refused the grant",
+            "check the token endpoint's URL, and whether the server offers this grant",
+        ),
+        (Some("invalid_grant"), _) => (
+            "refused the grant",
+            "it is expired, revoked, used up or another client's: get a new one",
+        ),
+        (Some("invalid_scope"), _) => (
+            "refused the scope",
+            "check the scope, and which scopes the client may have",
+        ),
+        (Some("invalid_target"), _) => (
+            "refused the target",
+            "check the parameters resource and audience",
+        ),
+        (None, 404 | 405 | 410) => (
+            "refused the token request",
+            "check the token endpoint's URL",
+        ),
+        (None, _) => (
+            "refused the token request",
+            "check the token endpoint's URL, the client's credentials and the parameters",
+        ),
+        (Some(_), _) => (
+            "refused the token request",
+            "check the grant, the scope and the parameters (.param)",
+        ),
+    }
+}
+
+impl Error for EndpointError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoSecret { cause, .. }
+            | Self::Unreachable { cause, .. }
+            | Self::Interrupted { cause, .. } => Some(&**cause),
+            Self::Token { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The built-in transport: hyper over rustls, trusting the system's root certificates.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls_native_certs::{CertificateResult, load_native_certs};
+
+use super::{EndpointConfigError, transport::Transport};
+
+/// Within the total deadline: a host that drops packets shouldn't use it up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client for one endpoint. It follows no redirects and asks no proxy.
+pub(super) fn client(https: bool) -> Result<Transport, EndpointConfigError> {
+    let roots = if https {
+        roots(load_native_certs())?
+    } else {
+        RootCertStore::empty()
+    };
+    trusting(roots)
+}
+
+fn trusting(roots: RootCertStore) -> Result<Transport, EndpointConfigError> {
+    // The provider is named here: a library must not depend on which one the process installed.
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| EndpointConfigError::Tls {
+            cause: error.into(),
+        })?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false); // `https` URLs pass through it on their way to rustls
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http);
+    // No connection is kept: servers close idle ones within seconds, and a client that asks once a
+    // minute would find a dead one each time.
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build(https);
+    Ok(Transport::new(client))
+}
+
+fn roots(found: CertificateResult) -> Result<RootCertStore, EndpointConfigError> {
+    let mut roots = RootCertStore::empty();
+    // System stores hold odd certificates; one usable is enough to go on.
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        return Err(EndpointConfigError::NoRootCertificates {
+            cause: found.errors.into_iter().next().map(Into::into),
+        });
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::{super::redact::Redactor, *};
+
+    /// Asks a server by the name `host` that shows a certificate for `localhost`.
+    async fn ask(host: &str, trusted: bool) -> Result<(), String> {
+        let names = vec![String::from("localhost")];
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            assert_eq!(stream.get_ref().1.alpn_protocol(), None);
+            let ok =
+                service_fn(|_| async { Ok::<_, Infallible>(Response::new(String::from("ok"))) });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), ok);
+            connection.await.unwrap();
+        });
+        let mut roots = RootCertStore::empty();
+        if trusted {
+            roots.add(cert.der().clone()).unwrap();
+        }
+        let mut request = Request::new(Full::new(Bytes::from_static(b"x")));
+        *request.uri_mut() = format!("https://{host}:{port}/token").parse().unwrap();
+        let answer = trusting(roots).unwrap().send(request).await;
+        server.await.unwrap();
+        let url = Arc::from("https://as.example/token");
+        match answer {
+            Ok(answer) => {
+                assert_eq!(**answer.body, *b"ok");
+                Ok(())
+            }
+            Err(failure) => Err(failure.at(&url, &Redactor::new([])).to_string()),
+        }
+    }
+
+    // rule 24
+    #[tokio::test]
+    async fn a_server_is_who_its_certificate_says() {
+        ask("localhost", true).await.unwrap();
+        for (host, trusted) in [("localhost", false), ("127.0.0.1", true)] {
+            let error = ask(host, trusted).await.unwrap_err();
+            assert!(error.contains("certificate"), "{error}");
+            assert!(error.contains("nothing was sent"), "{error}");
+        }
+    }
+
+    #[test]
+    fn without_root_certificates_there_is_advice() {
+        let error = roots(CertificateResult::default()).unwrap_err().to_string();
+        assert!(error.contains("ca-certificates"), "{error}");
+        assert!(error.contains(".transport("), "{error}");
+    }
+
+    #[test]
+    fn plain_http_needs_no_root_certificates() {
+        assert!(client(false).is_ok());
+    }
+}

@@ -1,0 +1,108 @@
+//! What may be shown of a server's text: servers repeat what they were sent.
+
+use crate::secret::SecretString;
+
+/// The longest text of a server that an error keeps, in characters.
+const SHOWN: usize = 256;
+
+/// Knows the secrets of one token request, to keep them out of what is shown of its answer.
+pub(super) struct Redactor {
+    /// Longest first, so that the base64 of a secret isn't shown for the secret inside it.
+    secrets: Vec<SecretString>,
+}
+
+impl Redactor {
+    pub(super) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let mut secrets: Vec<_> = secrets
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect();
+        secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        Self { secrets }
+    }
+
+    /// The text with known secrets replaced, anything but visible ASCII and spaces escaped (log
+    /// injection; RFC 6749 §5.2 allows no other character anyway), and cut.
+    pub(super) fn clean(&self, text: &str) -> String {
+        let mut shown = String::new();
+        let mut rest = text;
+        loop {
+            if let Some(after) = self.after_secret(rest) {
+                shown.push_str("[redacted]");
+                rest = after;
+            } else {
+                let mut characters = rest.chars();
+                let Some(next) = characters.next() else {
+                    return shown;
+                };
+                match next {
+                    ' '..='~' if next != '\\' => shown.push(next),
+                    _ => shown.extend(next.escape_default()),
+                }
+                rest = characters.as_str();
+            }
+            if shown.len() >= SHOWN && !rest.is_empty() {
+                shown.truncate(SHOWN); // all ASCII so far
+                shown.push('…');
+                return shown;
+            }
+        }
+    }
+
+    fn after_secret<'a>(&self, text: &'a str) -> Option<&'a str> {
+        self.secrets
+            .iter()
+            .find_map(|secret| text.strip_prefix(&**secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn knowing(secrets: &[&str]) -> Redactor {
+        Redactor::new(
+            secrets
+                .iter()
+                .map(|text| SecretString::from((*text).to_owned())),
+        )
+    }
+
+    #[test]
+    fn known_secrets_are_replaced_wherever_they_stand() {
+        let redactor = knowing(&["s3cr3t", "", "aWQ6czNjcjN0"]);
+        assert_eq!(
+            redactor.clean("s3cr3t, bad secret s3cr3ts3cr3t (Basic aWQ6czNjcjN0)"),
+            "[redacted], bad secret [redacted][redacted] (Basic [redacted])"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_by_the_half_where_the_text_is_cut() {
+        let text = format!("{}s3cr3t", "x".repeat(SHOWN - 3));
+        let shown = knowing(&["s3cr3t"]).clean(&text);
+        assert!(!shown.contains("s3c"), "{shown}");
+    }
+
+    #[test]
+    fn a_secret_inside_another_shows_neither() {
+        assert_eq!(
+            knowing(&["abc", "abcdef"]).clean("abcdef abc"),
+            "[redacted] [redacted]"
+        );
+    }
+
+    #[test]
+    fn whatever_could_break_a_log_line_is_escaped() {
+        assert_eq!(
+            knowing(&[]).clean("line1\r\nline2\u{1b}[31m caf\u{e9} \\n"),
+            "line1\\r\\nline2\\u{1b}[31m caf\\u{e9} \\\\n"
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let shown = knowing(&[]).clean(&"\u{1}".repeat(1_000_000));
+        assert_eq!(shown.chars().count(), SHOWN + 1);
+    }
+}

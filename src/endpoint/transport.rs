@@ -1,0 +1,283 @@
+//! Send: the way of a token request to the server and back, by any Tower service.
+
+use std::{
+    error::Error,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{BufMut, Bytes};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::{EndpointError, redact::Redactor};
+use crate::source::BoxError;
+
+/// RFC 6749 §5.1: "The client should avoid making assumptions about value sizes." This is for
+/// servers that never stop.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// An answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// A Tower HTTP service behind a pointer, so that endpoints need no type parameter for it. The box
+/// is paid once per token.
+///
+/// The lock is held to clone the service, no longer. It is there so that services needn't be
+/// `Sync`: many aren't.
+pub(super) struct Transport(Mutex<Box<dyn Erased>>);
+
+impl Transport {
+    pub(super) fn new<S, RB>(service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        RB: Body + Send + 'static,
+        RB::Error: Into<BoxError>,
+    {
+        Self(Mutex::new(Box::new(service)))
+    }
+
+    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Sending {
+        // A panic in somebody's `clone` leaves the service as it was.
+        let service = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        service.start(request)
+    }
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+trait Erased: Send {
+    fn start(&self, request: Request<Full<Bytes>>) -> Sending;
+}
+
+impl<S, RB> Erased for S
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    RB: Body + Send + 'static,
+    RB::Error: Into<BoxError>,
+{
+    fn start(&self, request: Request<Full<Bytes>>) -> Sending {
+        let mut service = self.clone();
+        Box::pin(async move {
+            poll_fn(|cx| service.poll_ready(cx))
+                .await
+                .map_err(|error| Failure::Service(error.into()))?;
+            let response = service
+                .call(request)
+                .await
+                .map_err(|error| Failure::Service(error.into()))?;
+            read(response).await
+        })
+    }
+}
+
+/// Reads the body as it comes: `Content-Length` is a promise that isn't believed.
+async fn read<RB>(response: Response<RB>) -> Result<Answer, Failure>
+where
+    RB: Body,
+    RB::Error: Into<BoxError>,
+{
+    let (head, body) = response.into_parts();
+    let mut body = pin!(Limited::new(body, MAX_ANSWER));
+    // Overwritten as far as it is ours: the transport's own buffers held these bytes, too.
+    let mut read = Zeroizing::new(Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Failure::TooLarge(head.status)
+            } else {
+                Failure::Body(error)
+            }
+        })?;
+        if let Ok(data) = frame.into_data() {
+            read.put(data);
+        }
+    }
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: read,
+    })
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The service failed, before or after the request was sent.
+    Service(BoxError),
+    /// The answer's body broke off.
+    Body(BoxError),
+    TooLarge(StatusCode),
+}
+
+impl Failure {
+    pub(super) fn at(self, url: &Arc<str>, secrets: &Redactor) -> EndpointError {
+        let url = url.clone();
+        let innermost = |cause: &BoxError| secrets.clean(&innermost(&**cause).to_string());
+        match self {
+            Self::TooLarge(status) => EndpointError::TooLarge { url, status },
+            Self::Service(cause) if nothing_was_sent(&*cause) => EndpointError::Unreachable {
+                url,
+                problem: innermost(&cause),
+                cause,
+            },
+            Self::Service(cause) | Self::Body(cause) => EndpointError::Interrupted {
+                url,
+                problem: innermost(&cause),
+                cause,
+            },
+        }
+    }
+}
+
+type Cause<'a> = &'a (dyn Error + 'static);
+
+fn chain<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The error at the end of the chain says most: the outer ones say "client error (Connect)".
+fn innermost(error: Cause<'_>) -> Cause<'_> {
+    chain(error).last().unwrap_or(error)
+}
+
+/// Whether the chain tells that there never was a connection: DNS, TCP or TLS failed.
+fn nothing_was_sent(error: Cause<'_>) -> bool {
+    chain(error).any(|error| {
+        #[cfg(feature = "https-client")]
+        if let Some(error) = error.downcast_ref::<hyper_util::client::legacy::Error>() {
+            return error.is_connect();
+        }
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, convert::Infallible, task::Poll};
+
+    use bytes::Buf;
+
+    use super::*;
+
+    fn request() -> Request<Full<Bytes>> {
+        Request::new(Full::new(Bytes::from_static(b"grant_type=x")))
+    }
+
+    /// Not `Sync`, and ready at the second poll of the clone that is called.
+    #[derive(Clone, Default)]
+    struct Picky {
+        polls: Cell<u32>,
+    }
+
+    impl Service<Request<Full<Bytes>>> for Picky {
+        type Response = Response<String>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<String>, Infallible>>;
+
+        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.polls.set(self.polls.get().saturating_add(1));
+            if self.polls.get() < 2 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+            assert!(self.polls.get() >= 2, "called before it was ready");
+            std::future::ready(Ok(Response::new(String::from("ok"))))
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_is_awaited_on_the_clone_that_is_called() {
+        let transport = Transport::new(Picky::default());
+        for _ in 0..2 {
+            let answer = transport.send(request()).await.unwrap();
+            assert_eq!(**answer.body, *b"ok");
+        }
+    }
+
+    /// A body whose pieces can't even be sent to another thread.
+    struct Local(Option<&'static [u8]>);
+
+    struct LocalPiece(std::io::Cursor<std::rc::Rc<[u8]>>);
+
+    impl Buf for LocalPiece {
+        fn remaining(&self) -> usize {
+            self.0.remaining()
+        }
+        fn chunk(&self) -> &[u8] {
+            self.0.chunk()
+        }
+        fn advance(&mut self, count: usize) {
+            self.0.advance(count);
+        }
+    }
+
+    impl Body for Local {
+        type Data = LocalPiece;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<LocalPiece>, Infallible>>> {
+            Poll::Ready(self.0.take().map(|bytes| {
+                let piece = LocalPiece(std::io::Cursor::new(bytes.into()));
+                Ok(http_body::Frame::data(piece))
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_may_have_any_data() {
+        let transport = Transport::new(tower::service_fn(|_| async {
+            Ok::<_, Infallible>(Response::new(Local(Some(b"ok"))))
+        }));
+        let answer = transport.send(request()).await.unwrap();
+        assert_eq!(**answer.body, *b"ok");
+    }
+
+    // rule F31
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_a_limit() {
+        for (size, fits) in [(MAX_ANSWER, true), (MAX_ANSWER + 1, false)] {
+            let transport = Transport::new(tower::service_fn(move |_| async move {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b' '; size]))))
+            }));
+            let outcome = transport.send(request()).await;
+            assert_eq!(outcome.is_ok(), fits, "{size}");
+            assert!(fits || matches!(outcome, Err(Failure::TooLarge(StatusCode::OK))));
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_is_told_from_a_broken_one() {
+        let at = |kind: io::ErrorKind| {
+            let cause = BoxError::from(io::Error::new(kind, "the innermost"));
+            Failure::Service(cause).at(&Arc::from("u"), &Redactor::new([]))
+        };
+        let refused = at(io::ErrorKind::ConnectionRefused);
+        assert!(matches!(refused, EndpointError::Unreachable { .. }));
+        let broken = at(io::ErrorKind::ConnectionReset);
+        assert!(matches!(broken, EndpointError::Interrupted { .. }));
+        assert!(broken.to_string().contains("the innermost"));
+    }
+}

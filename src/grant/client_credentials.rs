@@ -1,0 +1,166 @@
+//! The client credentials grant (RFC 6749 §4.4): the client asks for itself, for no user.
+
+use std::{error::Error, fmt};
+
+use super::{InvalidScope, checked_scope};
+use crate::{
+    endpoint::TokenEndpoint,
+    source::{Demand, TokenError, TokenSource},
+    token::AccessToken,
+};
+
+/// Tokens for the client itself (RFC 6749 §4.4), as services use them among each other.
+///
+/// Each token is a new request; the cache decides when. A refresh token in the answer is ignored:
+/// RFC 6749 §4.4.3 says that there should be none, and the credentials do the same.
+///
+/// ```
+/// # #[cfg(feature = "https-client")] {
+/// use tower_oauth::{ClientAuth, ClientCredentials, TokenEndpoint};
+///
+/// let endpoint = TokenEndpoint::builder("https://auth.example.com/oauth/token")
+///     .client_auth(ClientAuth::basic("client-id", "client-secret"))
+///     .build()?;
+/// let source = ClientCredentials::new(endpoint).scope("read:accounts read:moves");
+/// # drop(source);
+/// # }
+/// # Ok::<(), tower_oauth::EndpointConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClientCredentials {
+    endpoint: TokenEndpoint,
+    /// Checked when it was set; refused when it is used.
+    scope: Result<String, InvalidScope>,
+}
+
+impl ClientCredentials {
+    /// Asks `endpoint` for tokens with the scope that the server gives by default.
+    ///
+    /// The endpoint's client must have credentials: with
+    /// [`ClientAuth::none`](crate::ClientAuth::none) each request for a token fails with
+    /// [`NotConfidential`], and nothing is sent.
+    pub fn new(endpoint: TokenEndpoint) -> Self {
+        Self {
+            endpoint,
+            scope: Ok(String::new()),
+        }
+    }
+
+    /// Sets the scope to ask for, words separated by spaces; by default none is asked for, and the
+    /// server chooses (RFC 6749 §3.3).
+    ///
+    /// With a scope that RFC 6749 doesn't allow, each request for a token fails with
+    /// [`InvalidScope`], and nothing is sent.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = checked_scope(&scope.into());
+        self
+    }
+}
+
+impl TokenSource for ClientCredentials {
+    async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
+        // RFC 6749 §4.4: "The client credentials grant type MUST only be used by confidential
+        // clients."
+        if !self.endpoint.client_is_confidential() {
+            return Err(TokenError::permanent(NotConfidential(())));
+        }
+        let scope = match &self.scope {
+            Ok(scope) => scope,
+            Err(invalid) => return Err(TokenError::permanent(*invalid)),
+        };
+        let grant = [("grant_type", "client_credentials"), ("scope", scope)];
+        self.endpoint.exchange(&grant).await
+    }
+}
+
+/// Client credentials were asked for without credentials. The caller has to mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotConfidential(());
+
+impl fmt::Display for NotConfidential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the client credentials grant needs a client with credentials (RFC 6749 §4.4), and \
+             this one has ClientAuth::none; use ClientAuth::basic or ::post",
+        )
+    }
+}
+
+impl Error for NotConfidential {}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+    use crate::endpoint::ClientAuth;
+
+    /// Bodies that a server got which gives each client a token and a refresh token.
+    type Bodies = Arc<Mutex<Vec<Bytes>>>;
+
+    fn server(auth: ClientAuth) -> (ClientCredentials, Bodies) {
+        let bodies = Bodies::default();
+        let transport = tower::service_fn({
+            let bodies = Arc::clone(&bodies);
+            move |request: Request<Full<Bytes>>| {
+                let bodies = Arc::clone(&bodies);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    bodies.lock().unwrap().push(body);
+                    let answer =
+                        r#"{"access_token":"a","token_type":"Bearer","refresh_token":"r"}"#;
+                    Ok::<_, Infallible>(Response::new(String::from(answer)))
+                }
+            }
+        });
+        let endpoint = TokenEndpoint::builder("https://as.example/token")
+            .client_auth(auth)
+            .transport(transport)
+            .build()
+            .unwrap();
+        (ClientCredentials::new(endpoint), bodies)
+    }
+
+    async fn ask(source: &ClientCredentials) -> Result<AccessToken, TokenError> {
+        source.token(Demand::default()).await
+    }
+
+    // rule 14
+    #[tokio::test]
+    async fn each_token_is_asked_for_with_the_credentials_and_never_with_a_refresh_token() {
+        let (source, bodies) = server(ClientAuth::basic("id", "pw"));
+        ask(&source).await.unwrap();
+        ask(&source.scope(" read  write")).await.unwrap();
+        let bodies = bodies.lock().unwrap();
+        assert_eq!(
+            *bodies,
+            [
+                "grant_type=client_credentials",
+                "grant_type=client_credentials&scope=read+write"
+            ]
+        );
+    }
+
+    // rules 9, 13
+    #[tokio::test]
+    async fn nothing_is_sent_for_a_public_client_or_an_invalid_scope() {
+        let (source, bodies) = server(ClientAuth::none("id"));
+        let error = ask(&source).await.unwrap_err();
+        assert!(error.get_ref().is::<NotConfidential>() && !error.is_transient());
+
+        let (source, also_bodies) = server(ClientAuth::basic("id", "pw"));
+        let error = ask(&source.scope("a\"b")).await.unwrap_err();
+        assert!(error.get_ref().is::<InvalidScope>() && !error.is_transient());
+        assert!(error.to_string().contains("byte 1"), "{error}");
+
+        assert!(bodies.lock().unwrap().is_empty() && also_bodies.lock().unwrap().is_empty());
+    }
+}

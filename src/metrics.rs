@@ -1,0 +1,27 @@
+//! What operators see of tokens: events, with the feature `tracing`. Never a secret.
+
+use std::{fmt::Display, time::Duration};
+
+/// A token was fetched.
+pub(crate) fn renewed(generation: u64, lifetime: Option<Duration>) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(generation, ?lifetime, "access token fetched");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (generation, lifetime);
+}
+
+/// No token could be fetched.
+pub(crate) fn failed(error: &dyn Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(%error, "no access token could be fetched");
+    #[cfg(not(feature = "tracing"))]
+    let _ = error;
+}
+
+/// A server refused a token.
+pub(crate) fn refused(generation: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(generation, "access token refused");
+    #[cfg(not(feature = "tracing"))]
+    let _ = generation;
+}

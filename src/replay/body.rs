@@ -1,0 +1,323 @@
+//! The body that is sent, recorded while it is read, and read once more.
+//!
+//! The connection reads the first attempt's body in a task of its own, at its own pace, and may
+//! still do so when the answer is in. So the two attempts share one [`Tape`] behind a lock, and
+//! who may read is a state of the tape: there is one reader at any time, and a reader that was
+//! relieved gets an error, never a clean end, which would pass for a whole body.
+
+use std::{
+    error::Error,
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::buffer::Buffer;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+pin_project! {
+    /// A request body that can be sent once more; what the inner service of an
+    /// [`OAuth`](crate::OAuth) gets.
+    ///
+    /// It yields what `B` yields, data and trailers, and has its size hint, also on the second
+    /// attempt. Data that is `Bytes` is shared, not copied.
+    pub struct ReplayBody<B> {
+        #[pin]
+        stage: Stage<B>,
+    }
+}
+
+pin_project! {
+    #[project = StageProj]
+    enum Stage<B> {
+        // Read as it is: nothing is recorded.
+        Passing { #[pin] body: B },
+        // The first attempt, as long as it isn't given up.
+        First { tape: Arc<Mutex<Tape<B>>> },
+        // The second attempt: first what was recorded, then what the first has not read.
+        Second { recorded: Buffer, rest: Option<Pin<Box<B>>> },
+    }
+}
+
+/// What the two attempts share.
+pub(super) enum Tape<B> {
+    /// The first attempt reads, and what it reads is recorded. `rest` is `None` after the end.
+    Recording {
+        recorded: Buffer,
+        rest: Option<Pin<Box<B>>>,
+        reader: Option<Waker>,
+    },
+    /// The first attempt reads; there will be no second one, or none is possible.
+    Reading { rest: Option<Pin<Box<B>>> },
+    /// The second attempt has taken over.
+    GivenUp,
+}
+
+/// The second attempt's claim on a body.
+pub(super) enum Claim<B> {
+    /// The body is empty, and so will the second one be.
+    Empty,
+    /// What the first attempt reads is recorded.
+    Tape(Arc<Mutex<Tape<B>>>),
+    /// There is nothing to claim: the body is known to be too long.
+    Nothing,
+}
+
+/// Readies a body for a first attempt, with a claim for the second.
+pub(super) fn record<B: Body>(body: B, limit: usize) -> (ReplayBody<B>, Claim<B>) {
+    if body.is_end_stream() {
+        return (ReplayBody::passing(body), Claim::Empty);
+    }
+    let fits = usize::try_from(body.size_hint().lower()).is_ok_and(|known| known <= limit);
+    if !fits {
+        return (ReplayBody::passing(body), Claim::Nothing);
+    }
+    let tape = Arc::new(Mutex::new(Tape::Recording {
+        recorded: Buffer::with_limit(limit),
+        rest: Some(Box::pin(body)),
+        reader: None,
+    }));
+    let first = ReplayBody {
+        stage: Stage::First {
+            tape: Arc::clone(&tape),
+        },
+    };
+    (first, Claim::Tape(tape))
+}
+
+impl<B: Body> Claim<B> {
+    /// Whether all that was read so far is there to be read again.
+    pub(super) fn is_valid(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Tape(tape) => matches!(&*lock(tape), Tape::Recording { .. }),
+            Self::Nothing => false,
+        }
+    }
+
+    /// The second attempt's body. The first reader, if it is still at work, is relieved.
+    pub(super) fn take_over(mut self) -> Option<ReplayBody<B>> {
+        let (recorded, rest) = match &mut self {
+            Self::Empty => (Buffer::with_limit(0), None),
+            Self::Tape(tape) => {
+                let relieved = mem::replace(&mut *lock(tape), Tape::GivenUp);
+                let Tape::Recording {
+                    recorded,
+                    rest,
+                    reader,
+                } = relieved
+                else {
+                    return None;
+                };
+                // It must learn that it was relieved, or its connection waits for it forever.
+                if let Some(reader) = reader {
+                    reader.wake();
+                }
+                (recorded, rest)
+            }
+            Self::Nothing => return None,
+        };
+        Some(ReplayBody {
+            stage: Stage::Second { recorded, rest },
+        })
+    }
+}
+
+impl<B> Drop for Claim<B> {
+    /// The answer is in and there will be no second attempt: recording ends, and what was
+    /// recorded is freed.
+    fn drop(&mut self) {
+        if let Self::Tape(tape) = self {
+            lock(tape).stop_recording();
+        }
+    }
+}
+
+impl<B> ReplayBody<B> {
+    /// A body that is sent once and not recorded.
+    pub(crate) fn passing(body: B) -> Self {
+        Self {
+            stage: Stage::Passing { body },
+        }
+    }
+}
+
+impl<B> Body for ReplayBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.project().stage.project() {
+            StageProj::Passing { body } => poll_bytes(body, cx),
+            StageProj::First { tape } => lock(tape).poll_frame(cx),
+            StageProj::Second { recorded, rest } => {
+                if let Some(data) = recorded.pop_data() {
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                if let Some(trailers) = recorded.pop_trailers() {
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                poll_rest(rest, cx)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.stage {
+            Stage::Passing { body } => body.is_end_stream(),
+            Stage::First { tape } => match &*lock(tape) {
+                Tape::Recording { rest, .. } | Tape::Reading { rest } => is_at_end(rest.as_ref()),
+                // A body that was given up must not pass for one that ended.
+                Tape::GivenUp => false,
+            },
+            Stage::Second { recorded, rest } => recorded.is_empty() && is_at_end(rest.as_ref()),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.stage {
+            Stage::Passing { body } => body.size_hint(),
+            Stage::First { tape } => match &*lock(tape) {
+                Tape::Recording { rest, .. } | Tape::Reading { rest } => size_of(rest.as_ref()),
+                Tape::GivenUp => SizeHint::default(),
+            },
+            Stage::Second { recorded, rest } => {
+                let recorded = u64::try_from(recorded.bytes()).unwrap_or(u64::MAX);
+                let rest = size_of(rest.as_ref());
+                let mut hint = SizeHint::default();
+                hint.set_lower(rest.lower().saturating_add(recorded));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(recorded));
+                }
+                hint
+            }
+        }
+    }
+}
+
+impl<B> Tape<B> {
+    fn stop_recording(&mut self) {
+        if let Self::Recording { rest, .. } = self {
+            *self = Self::Reading { rest: rest.take() };
+        }
+    }
+}
+
+impl<B> Tape<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The first attempt reads.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let (recorded, rest, reader) = match self {
+            Self::Recording {
+                recorded,
+                rest,
+                reader,
+            } => (recorded, rest, reader),
+            Self::Reading { rest } => return poll_rest(rest, cx),
+            Self::GivenUp => return Poll::Ready(Some(Err(GivenUp.into()))),
+        };
+        let Poll::Ready(frame) = poll_rest(rest, cx) else {
+            match reader {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *reader = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        };
+        let kept = match &frame {
+            Some(Ok(frame)) => recorded.push(frame),
+            // A body that broke can't be sent again.
+            Some(Err(_)) => false,
+            None => true,
+        };
+        if !kept {
+            self.stop_recording();
+        }
+        Poll::Ready(frame)
+    }
+}
+
+fn poll_rest<B>(
+    rest: &mut Option<Pin<Box<B>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let Some(body) = rest else {
+        return Poll::Ready(None);
+    };
+    let frame = ready!(poll_bytes(body.as_mut(), cx));
+    if frame.is_none() {
+        *rest = None;
+    }
+    Poll::Ready(frame)
+}
+
+/// A frame, its data as `Bytes`: free if it is that already.
+fn poll_bytes<B>(
+    body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let frame = ready!(body.poll_frame(cx));
+    Poll::Ready(frame.map(|frame| {
+        let frame = frame.map_err(Into::into)?;
+        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+    }))
+}
+
+fn is_at_end<B: Body>(rest: Option<&Pin<Box<B>>>) -> bool {
+    rest.is_none_or(|body| body.is_end_stream())
+}
+
+fn size_of<B: Body>(rest: Option<&Pin<Box<B>>>) -> SizeHint {
+    rest.map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+}
+
+fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
+    // A body that panicked while it was read is as good as broken: the next reader finds out.
+    tape.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B> fmt::Debug for ReplayBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match &self.stage {
+            Stage::Passing { .. } => "passing",
+            Stage::First { .. } => "first attempt",
+            Stage::Second { .. } => "second attempt",
+        };
+        f.debug_struct("ReplayBody").field("stage", &stage).finish()
+    }
+}
+
+/// What the first attempt's reader gets when the second has taken over.
+#[derive(Debug)]
+struct GivenUp;
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was answered with a refusal of its token and is being sent again")
+    }
+}
+
+impl Error for GivenUp {}

@@ -1,0 +1,53 @@
+//! What one more attempt needs: the head of the request, and its body as it was sent.
+//!
+//! [`record`] splits a request in two: the one that is sent, whose body notes what is read of it,
+//! and a [`Replay`] that can become the second attempt. Nothing is noted that isn't needed: a body
+//! that is empty, or known to be too long, passes as it is.
+
+mod body;
+mod buffer;
+mod head;
+
+use http::Request;
+use http_body::Body;
+
+pub use self::body::ReplayBody;
+use self::{body::Claim, head::Head};
+
+/// A request that can be sent once more.
+pub(crate) struct Replay<B> {
+    head: Head,
+    body: Claim<B>,
+}
+
+/// Readies a request to be sent, and to be sent once more; up to `limit` bytes of its body are
+/// kept.
+pub(crate) fn record<B: Body>(
+    request: Request<B>,
+    limit: usize,
+) -> (Request<ReplayBody<B>>, Replay<B>) {
+    let (parts, body) = request.into_parts();
+    let head = Head::of(&parts);
+    let (body, claim) = body::record(body, limit);
+    let replay = Replay { head, body: claim };
+    (Request::from_parts(parts, body), replay)
+}
+
+/// Readies a request to be sent and forgotten.
+pub(crate) fn pass<B>(request: Request<B>) -> Request<ReplayBody<B>> {
+    request.map(ReplayBody::passing)
+}
+
+impl<B: Body> Replay<B> {
+    /// Whether the request can be sent again, as far as is known now.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.body.is_valid()
+    }
+
+    /// The second attempt. The first, if it is still being sent, is given up; what it has not read
+    /// yet is the second's to read. `None` if the body was too long, or broke.
+    pub(crate) fn take(self) -> Option<Request<ReplayBody<B>>> {
+        let body = self.body.take_over()?;
+        Some(self.head.with(body))
+    }
+}

@@ -1,0 +1,119 @@
+//! Strings that never print and leave no trace in memory.
+
+use std::{error::Error, fmt, ops::Deref, sync::Arc};
+
+use zeroize::Zeroizing;
+
+/// A client secret: a value, or a provider that is asked at each token request.
+///
+/// It never prints, and its memory is overwritten when it is dropped. A provider lets a secret be
+/// rotated while the program runs, without a restart:
+///
+/// ```
+/// use tower_oauth::Secret;
+///
+/// let fixed = Secret::from("s3cr3t");
+/// let rotated = Secret::provided_by(|| {
+///     let text = std::fs::read_to_string("/run/secrets/client_secret")?;
+///     Ok(text.trim_end().to_owned())
+/// });
+/// assert_eq!(format!("{fixed:?}"), "Secret(…)");
+/// # let _ = rotated;
+/// ```
+#[derive(Clone)]
+pub struct Secret(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Value(SecretString),
+    Provider(Arc<dyn Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync>),
+}
+
+impl Secret {
+    /// A secret that `provider` is asked for at each token request.
+    ///
+    /// The provider may read a small file; it must not block for long. Its error ends that one
+    /// token request as a transient failure.
+    pub fn provided_by<F>(provider: F) -> Self
+    where
+        F: Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    {
+        Self(Kind::Provider(Arc::new(provider)))
+    }
+
+    /// The secret as it is now.
+    pub(crate) fn reveal(&self) -> Result<SecretString, Box<dyn Error + Send + Sync>> {
+        match &self.0 {
+            Kind::Value(value) => Ok(value.clone()),
+            Kind::Provider(provider) => provider().map(SecretString::from),
+        }
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self(Kind::Value(SecretString::from(value.to_owned())))
+    }
+}
+
+impl From<String> for Secret {
+    fn from(value: String) -> Self {
+        Self(Kind::Value(SecretString::from(value)))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A string that doesn't print and is overwritten when it is dropped.
+#[derive(Clone)]
+pub(crate) struct SecretString(Zeroizing<String>);
+
+impl From<String> for SecretString {
+    fn from(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+}
+
+impl Deref for SecretString {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretString(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_is_asked_each_time() {
+        let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let secret = Secret::provided_by({
+            let count = Arc::clone(&count);
+            move || {
+                let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(format!("secret-{n}"))
+            }
+        });
+        assert_eq!(&*secret.reveal().unwrap(), "secret-0");
+        assert_eq!(&*secret.reveal().unwrap(), "secret-1");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let secret = Secret::from("hunter2");
+        let shown = format!("{secret:?} {:?}", secret.reveal().unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

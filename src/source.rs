@@ -1,0 +1,218 @@
+//! Where tokens come from: the one trait in which the request's way and the token's way meet.
+
+use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use crate::token::{AccessToken, InvalidToken};
+
+/// Any error, as Tower's middlewares pass it on.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Gets an access token: a grant, a file, a metadata server, an SDK's own logic.
+///
+/// The cache calls it for one token at a time and bounds each call by a deadline, so a source
+/// needs no cache, no lock and no timer of its own. An `async` closure without arguments is a
+/// source:
+///
+/// ```
+/// use tower_oauth::{AccessToken, TokenCache};
+///
+/// let cache = TokenCache::from(|| async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) });
+/// # drop(cache);
+/// ```
+///
+/// A source with a memory of its own must not hand back the token that was just refused:
+///
+/// ```
+/// use tower_oauth::{AccessToken, Demand, TokenError, TokenSource};
+/// # struct Sidecar;
+/// # impl Sidecar {
+/// #     async fn fetch(&self, fresh: bool) -> Result<String, std::io::Error> { Ok(fresh.to_string()) }
+/// # }
+///
+/// impl TokenSource for Sidecar {
+///     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+///         let fresh = demand.rejected().is_some();
+///         let text = self.fetch(fresh).await.map_err(TokenError::transient)?;
+///         Ok(AccessToken::bearer(text)?)
+///     }
+/// }
+/// ```
+pub trait TokenSource: Send + Sync + 'static {
+    /// Gets one token.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError::transient`] if trying again may help, [`TokenError::permanent`] if somebody
+    /// must act first. Either way the cache tries again, after a pause that grows.
+    fn token(
+        &self,
+        demand: Demand<'_>,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
+}
+
+impl<F, T> TokenSource for F
+where
+    F: Fn() -> T + Send + Sync + 'static,
+    T: Future<Output = Result<AccessToken, TokenError>> + Send,
+{
+    fn token(&self, _: Demand<'_>) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        self()
+    }
+}
+
+/// What is asked of a [`TokenSource`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Demand<'a> {
+    rejected: Option<&'a AccessToken>,
+}
+
+impl<'a> Demand<'a> {
+    /// The token that a server has just refused, if any: a source that caches must not hand it
+    /// back.
+    pub fn rejected(&self) -> Option<&'a AccessToken> {
+        self.rejected
+    }
+
+    pub(crate) fn instead_of(rejected: Option<&'a AccessToken>) -> Self {
+        Self { rejected }
+    }
+}
+
+/// Why there is no token. Cheap to clone: one failure is handed to every caller that waited.
+///
+/// It displays as the error it was made from, and leads to that one's cause by
+/// [`source`](Error::source).
+#[derive(Clone)]
+pub struct TokenError {
+    transient: bool,
+    oauth_code: Option<Arc<str>>,
+    retry_after: Option<Duration>,
+    error: Arc<dyn Error + Send + Sync>,
+}
+
+impl TokenError {
+    /// A failure that may pass by itself: the network, an overloaded server.
+    pub fn transient(error: impl Into<BoxError>) -> Self {
+        Self::new(true, error.into())
+    }
+
+    /// A failure that lasts until somebody acts: refused credentials, a wrong URL.
+    ///
+    /// It is no terminal state: the cache tries again, only less often.
+    pub fn permanent(error: impl Into<BoxError>) -> Self {
+        Self::new(false, error.into())
+    }
+
+    fn new(transient: bool, error: BoxError) -> Self {
+        Self {
+            transient,
+            oauth_code: None,
+            retry_after: None,
+            error: Arc::from(error),
+        }
+    }
+
+    /// Adds the authorization server's error code (RFC 6749 §5.2); none by default.
+    #[must_use]
+    pub fn with_oauth_code(mut self, code: impl AsRef<str>) -> Self {
+        self.oauth_code = Some(Arc::from(code.as_ref()));
+        self
+    }
+
+    /// Adds how long the server asked to be left alone; by default it didn't say.
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+
+    /// Whether the failure may pass by itself.
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+
+    /// The authorization server's error code (RFC 6749 §5.2), such as `invalid_client`.
+    pub fn oauth_code(&self) -> Option<&str> {
+        self.oauth_code.as_deref()
+    }
+
+    /// How long the server asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The error this one was made from, to be downcast.
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.error
+    }
+}
+
+impl From<InvalidToken> for TokenError {
+    fn from(error: InvalidToken) -> Self {
+        Self::permanent(error)
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Debug for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenError")
+            .field("transient", &self.transient)
+            .field("oauth_code", &self.oauth_code)
+            .field("retry_after", &self.retry_after)
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// A source behind a pointer, so that caches and layers need no type parameter for it. The box
+/// is paid once per token, not per request.
+pub(crate) trait ErasedSource: Send + Sync + 'static {
+    fn token<'a>(&'a self, demand: Demand<'a>) -> TokenFuture<'a>;
+}
+
+pub(crate) type TokenFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send + 'a>>;
+
+impl<S: TokenSource> ErasedSource for S {
+    fn token<'a>(&'a self, demand: Demand<'a>) -> TokenFuture<'a> {
+        Box::pin(TokenSource::token(self, demand))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closure_is_a_source_and_a_bad_token_a_permanent_error() {
+        let source = || async { Ok(AccessToken::bearer("not a token")?) };
+        let error = TokenSource::token(&source, Demand::default())
+            .await
+            .unwrap_err();
+        assert!(!error.is_transient());
+        assert!(error.get_ref().is::<InvalidToken>());
+        assert!(error.to_string().contains("byte 3"), "{error}");
+    }
+
+    #[test]
+    fn an_error_says_what_its_maker_said() {
+        let io = std::io::Error::other("no route to host");
+        let error = TokenError::transient(io).with_retry_after(Duration::from_secs(7));
+        assert!(error.is_transient());
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(error.oauth_code(), None);
+        assert_eq!(error.to_string(), "no route to host");
+    }
+}

@@ -1,0 +1,27 @@
+//! Scripted sources and servers.
+
+pub mod api;
+pub mod source;
+
+use std::{future::Future, time::Duration};
+
+/// Lets every task that can run do so, without moving the clock.
+pub async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Runs `future` to its end, on a runtime of its own with a paused clock.
+pub fn paused<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
