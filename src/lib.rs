@@ -1,20 +1,37 @@
-//! A Tower middleware for outbound HTTP clients that puts an OAuth 2.0 access token on each request.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
-// The request's way
+// The map. Imports run one way, down this list; `rejection` and `replay` know nothing of ours.
+//
+// ── the request's way ──
+// layer       the choices and their defaults
+// service     authorize, call, judge, renew, replay
+// cache       the token every request reads, and what keeps it fresh
+// authorize   puts the token on the request, if it may travel there
+// rejection   was the token refused?
+// replay      what one more attempt needs
+// ── the token's way ──
+// grant       what we ask for: one RFC a file
+// endpoint    encode, authenticate the client, send, parse
+// source      TokenSource, where the two ways meet
+// ── both ──
+// metrics     what operators see
+// token       checked when made, ready to be sent
+// secret      strings that never print
+// clock       the one place that reads the time
+
 mod layer;
 mod service;
 
 mod authorize;
+mod cache;
 pub mod rejection;
 mod replay;
 
-// The token's way
-mod cache;
 mod endpoint;
 mod grant;
 mod source;
 
-// Both
 mod clock;
 mod metrics;
 mod secret;

@@ -29,6 +29,10 @@ use crate::{
 /// Its clones share the token. Its error is a [`BoxError`]: a [`TokenError`] if there is no token
 /// to be had, a [`DestinationError`] if the token must not go where the request goes, and
 /// otherwise the inner service's own error.
+///
+/// The inner service gets bodies of the type [`ReplayBody`]. One that takes a single body type has
+/// them mapped: over a tonic channel, `ServiceBuilder::new().layer(oauth)` is followed by
+/// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))`.
 #[derive(Clone)]
 pub struct OAuth<S> {
     inner: S,

@@ -6,6 +6,7 @@ mod keeper;
 mod last_act;
 mod refresh;
 mod snapshot;
+mod state;
 
 use std::{
     fmt,

@@ -24,10 +24,10 @@ use tokio::{
 
 use super::{
     CacheState,
-    backoff::{Backoff, Doubt},
     flight::{self, FlightError},
     keeper,
     snapshot::{Generation, Policy, Snapshot, Times},
+    state::{Flight, Keeper, Outcome, Seat, State},
 };
 use crate::{
     clock::{Clock, Deadline, Moment},
@@ -52,46 +52,10 @@ pub(super) struct Shared {
     watched: watch::Sender<CacheState>,
 }
 
-#[derive(Default)]
-struct State {
-    /// The newest token, until it is invalidated or its time is over. It outlives its keeper: the
-    /// next caller publishes it again.
-    held: Option<Arc<Snapshot>>,
-    newest: Generation,
-    flight: Option<Flight>,
-    keeper: Option<Keeper>,
-    /// Numbers flights and keepers, so that a late last act is told from the one in charge.
-    tasks: u64,
-    backoff: Backoff,
-    doubt: Doubt,
-    /// The token whose refusal led to the next flight.
-    rejected: Option<AccessToken>,
-}
-
-struct Flight {
-    id: u64,
-    outcome: watch::Receiver<Option<Outcome>>,
-    task: Option<AbortHandle>,
-}
-
-struct Keeper {
-    id: u64,
-    task: Option<AbortHandle>,
-}
-
-/// How a flight ended, for all who boarded it.
-pub(super) type Outcome = Result<Arc<Snapshot>, TokenError>;
-
 /// What a caller gets who needs a token.
 pub(super) enum Boarding {
     Token(Arc<Snapshot>),
     Flight(Seat),
-}
-
-/// A seat on a flight.
-pub(super) struct Seat {
-    flight: u64,
-    outcome: watch::Receiver<Option<Outcome>>,
 }
 
 /// What became of a refused token.
@@ -108,11 +72,6 @@ enum Refusal {
 #[must_use]
 enum Then {
     Nothing,
-    TakeOff {
-        id: u64,
-        landing: watch::Sender<Option<Outcome>>,
-        rejected: Option<AccessToken>,
-    },
     Keep {
         id: u64,
         token: Arc<Snapshot>,
@@ -172,6 +131,7 @@ impl Shared {
 
     /// A server refused the token of `generation`: what there is instead, if anything.
     pub(super) fn refused(self: &Arc<Self>, generation: Generation) -> Option<Boarding> {
+        metrics::refused(generation.number());
         let now = self.clock.now();
         let mut state = self.lock();
         let then = match self.refuse(&mut state, generation, now) {
@@ -192,6 +152,7 @@ impl Shared {
 
     /// As [`refused`](Self::refused), for a request that can't be sent again: fetches nothing.
     pub(super) fn refused_in_vain(self: &Arc<Self>, generation: Generation) {
+        metrics::refused(generation.number());
         let now = self.clock.now();
         let mut state = self.lock();
         let refusal = self.refuse(&mut state, generation, now);
@@ -214,10 +175,11 @@ impl Shared {
             if !state.doubt.may_force(now.mono) {
                 return Refusal::Doubted;
             }
-            state.doubt.forced(now.mono);
-            self.note_doubt(state);
+            if state.backoff.pausing(now.mono).is_none() {
+                state.doubt.forced(now.mono);
+                self.note_doubt(state);
+            }
         }
-        metrics::refused(generation.number());
         Refusal::Taken(self.withdraw(state))
     }
 
@@ -249,13 +211,11 @@ impl Shared {
     }
 
     /// Drops the token; whoever asks next waits for a new one.
-    pub(super) fn invalidate(&self) {
+    pub(super) fn invalidate(self: &Arc<Self>) {
         let mut state = self.lock();
         let then = self.withdraw(&mut state);
         drop(state);
-        if let Then::Relieve(keeper) = then {
-            relieve(keeper);
-        }
+        self.finish(then);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -290,15 +250,43 @@ impl Shared {
         });
         self.tell(&state);
         drop(state);
-        self.finish(Then::TakeOff {
-            id,
-            landing,
-            rejected,
-        });
+        self.take_off(id, landing, rejected);
         Ok(Boarding::Flight(Seat {
             flight: id,
             outcome,
         }))
+    }
+
+    fn take_off(
+        self: &Arc<Self>,
+        id: u64,
+        landing: watch::Sender<Option<Outcome>>,
+        rejected: Option<AccessToken>,
+    ) {
+        let shared = Arc::downgrade(self);
+        let on_end = move |end| {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            match end {
+                flight::End::Arrived { asked, result } => {
+                    let outcome = shared.landed(id, asked, result);
+                    landing.send_replace(Some(outcome));
+                }
+                flight::End::Lost => shared.lost(id),
+            }
+        };
+        let task = flight::start(
+            self.id(),
+            Arc::clone(&self.source),
+            rejected,
+            self.policy.deadline,
+            self.clock.clone(),
+            on_end,
+        );
+        if let Some(flight) = self.lock().flight_numbered(id) {
+            flight.task = task;
+        }
     }
 
     /// Takes the token out of the cache.
@@ -358,38 +346,7 @@ impl Shared {
     fn finish(self: &Arc<Self>, then: Then) {
         match then {
             Then::Nothing => {}
-            Then::Relieve(keeper) => relieve(keeper),
-            Then::TakeOff {
-                id,
-                landing,
-                rejected,
-            } => {
-                let shared = Arc::downgrade(self);
-                let on_end = move |end| {
-                    if let Some(shared) = shared.upgrade() {
-                        match end {
-                            flight::End::Arrived { asked, result } => {
-                                let outcome = shared.landed(id, asked, result);
-                                landing.send_replace(Some(outcome));
-                            }
-                            flight::End::Lost => shared.lost(id),
-                        }
-                    }
-                };
-                let task = flight::start(
-                    self.id(),
-                    Arc::clone(&self.source),
-                    rejected,
-                    self.policy.deadline,
-                    self.clock.clone(),
-                    on_end,
-                );
-                if let Some(flight) = &mut self.lock().flight {
-                    if flight.id == id {
-                        flight.task = task;
-                    }
-                }
-            }
+            Then::Relieve(keeper) => abort(keeper.and_then(|keeper| keeper.task)),
             Then::Keep {
                 id,
                 token,
@@ -397,7 +354,7 @@ impl Shared {
                 due,
                 relieved,
             } => {
-                relieve(relieved);
+                abort(relieved.and_then(|keeper| keeper.task));
                 let shared = Arc::downgrade(self);
                 let on_end = move |end| {
                     if let Some(shared) = shared.upgrade() {
@@ -405,15 +362,15 @@ impl Shared {
                     }
                 };
                 let task = keeper::start(token, times, due, self.clock.clone(), on_end);
-                match &mut self.lock().keeper {
-                    Some(keeper) if keeper.id == id => keeper.task = task,
-                    // Replaced in the meantime, by one that knew no handle to stop this one by.
-                    _ => {
-                        if let Some(task) = task {
-                            task.abort();
-                        }
+                // One that was replaced in the meantime had left no handle to stop it by.
+                let stray = match self.lock().keeper_numbered(id) {
+                    Some(keeper) => {
+                        keeper.task = task;
+                        None
                     }
-                }
+                    None => task,
+                };
+                abort(stray);
             }
         }
     }
@@ -421,7 +378,7 @@ impl Shared {
     /// The keeper's last act.
     fn keeper_ended(&self, id: u64, end: keeper::End) {
         let mut state = self.lock();
-        if state.keeper.as_ref().is_none_or(|keeper| keeper.id != id) {
+        if state.keeper_numbered(id).is_none() {
             return;
         }
         state.keeper = None;
@@ -445,14 +402,12 @@ impl Shared {
         let outcome = result.and_then(|token| self.admit(&mut state, token, asked, now));
         let then = match &outcome {
             Ok(token) => {
-                metrics::renewed(token.generation.number(), token.token.lifetime());
                 state.held = Some(Arc::clone(token));
                 state.backoff.succeeded();
                 state.rejected = None;
                 self.publish(&mut state, token, now)
             }
             Err(error) => {
-                metrics::failed(error);
                 state.backoff.failed(error.clone(), now.mono);
                 // A failed refresh never replaces a valid token; it only moves the next attempt.
                 match state.usable(now) {
@@ -464,6 +419,11 @@ impl Shared {
         self.tell(&state);
         drop(state);
         self.finish(then);
+        // Outside the lock: whoever collects events may send them through this very cache.
+        match &outcome {
+            Ok(token) => metrics::renewed(token.generation.number(), token.token.lifetime()),
+            Err(error) => metrics::failed(error),
+        }
         outcome
     }
 
@@ -509,49 +469,13 @@ impl Drop for Shared {
     /// Leaves no task behind.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        relieve(state.keeper.take());
-        if let Some(task) = state.flight.take().and_then(|flight| flight.task) {
-            task.abort();
-        }
+        abort(state.keeper.take().and_then(|keeper| keeper.task));
+        abort(state.flight.take().and_then(|flight| flight.task));
     }
 }
 
-impl State {
-    fn next_task(&mut self) -> u64 {
-        self.tasks = self.tasks.wrapping_add(1);
-        self.tasks
-    }
-
-    fn usable(&self, now: Moment) -> Option<Arc<Snapshot>> {
-        self.held
-            .as_ref()
-            .filter(|token| !token.is_gone(now))
-            .cloned()
-    }
-
-    fn close_flight(&mut self, id: u64) -> bool {
-        self.flight.take_if(|flight| flight.id == id).is_some()
-    }
-
-    fn describe(&self) -> CacheState {
-        if let Some(failing) = self.backoff.failing() {
-            CacheState::Failing {
-                since: failing.since.into_std(),
-                error: failing.error.clone(),
-                retry_at: failing.retry_at.into_std(),
-            }
-        } else if self.flight.is_some() {
-            CacheState::Renewing
-        } else if self.held.is_some() {
-            CacheState::Valid
-        } else {
-            CacheState::Empty
-        }
-    }
-}
-
-fn relieve(keeper: Option<Keeper>) {
-    if let Some(task) = keeper.and_then(|keeper| keeper.task) {
+fn abort(task: Option<AbortHandle>) {
+    if let Some(task) = task {
         task.abort();
     }
 }

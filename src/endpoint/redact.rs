@@ -5,6 +5,9 @@ use crate::secret::SecretString;
 /// The longest text of a server that an error keeps, in characters.
 const SHOWN: usize = 256;
 
+/// The shortest secret that is looked for.
+const SHORTEST: usize = 3;
+
 /// Knows the secrets of one token request, to keep them out of what is shown of its answer.
 pub(super) struct Redactor {
     /// Longest first, so that the base64 of a secret isn't shown for the secret inside it.
@@ -15,7 +18,8 @@ impl Redactor {
     pub(super) fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         let mut secrets: Vec<_> = secrets
             .into_iter()
-            .filter(|text| !text.is_empty())
+            // A shorter one protects nothing, and would be found in every other word.
+            .filter(|text| text.len() >= SHORTEST)
             .collect();
         secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
         Self { secrets }
