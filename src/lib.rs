@@ -17,7 +17,7 @@
 // ── both ──
 // metrics     what operators see
 // token       checked when made, ready to be sent
-// secret      strings that never print
+// secret      strings that never print, and where they may go
 // clock       the one place that reads the time
 
 mod layer;

@@ -1,6 +1,6 @@
-//! Strings that never print and leave no trace in memory.
+//! Strings that never print and leave no trace in memory, and where they may go unencrypted.
 
-use std::{error::Error, fmt, ops::Deref, sync::Arc};
+use std::{error::Error, fmt, net::IpAddr, ops::Deref, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -90,6 +90,19 @@ impl fmt::Debug for SecretString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretString(…)")
     }
+}
+
+/// Whether `host`, as it stands in a URL, is this machine, where a secret may go unencrypted:
+/// loopback by address, or by the name that RFC 6761 §6.3 reserves for it.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

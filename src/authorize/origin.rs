@@ -1,14 +1,11 @@
 //! Origins: scheme, host and port (RFC 6454 §4), and which of them the token may travel to.
 
-use std::{
-    error::Error,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{error::Error, fmt, net::Ipv6Addr};
 
 use http::Uri;
 
 use super::Step;
+use crate::secret::is_loopback;
 
 /// One origin, normalised: lower case, default port filled in.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,15 +65,13 @@ impl Origins {
         match ours {
             None => Ok(Step::Leave),
             Some(Scheme::Https) => Ok(Step::Authorize),
-            Some(Scheme::Http) if allow_plaintext || self.is_loopback(uri) => Ok(Step::Authorize),
+            Some(Scheme::Http) if allow_plaintext || is_loopback(self.host(uri)) => {
+                Ok(Step::Authorize)
+            }
             Some(Scheme::Http) => Err(DestinationError::Plaintext {
                 host: self.host(uri).into(),
             }),
         }
-    }
-
-    fn is_loopback(&self, uri: &Uri) -> bool {
-        is_loopback(self.host(uri))
     }
 
     fn host<'a>(&'a self, uri: &'a Uri) -> &'a str {
@@ -115,9 +110,9 @@ impl Origin {
             Some(_) => uri.port_u16().ok_or_else(|| flaw(Flaw::Port))?,
         };
         let host = authority.host().to_ascii_lowercase();
-        let host = match ip_of(&host) {
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
-            Some(IpAddr::V4(_)) | None => host,
+        let host = match host.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => host,
         };
         Ok(Self {
             scheme,
@@ -154,25 +149,6 @@ impl Scheme {
             Self::Http => 80,
             Self::Https => 443,
         }
-    }
-}
-
-/// Loopback by address or by the name that RFC 6761 §6.3 reserves for it.
-fn is_loopback(host: &str) -> bool {
-    match ip_of(host) {
-        Some(IpAddr::V4(address)) => address.is_loopback(),
-        Some(IpAddr::V6(address)) => address.is_loopback(),
-        None => host.eq_ignore_ascii_case("localhost"),
-    }
-}
-
-fn ip_of(host: &str) -> Option<IpAddr> {
-    match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where token requests go: checked once, and shown without what may be secret.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     Uri,
@@ -8,6 +8,7 @@ use http::{
 };
 
 use super::EndpointConfigError;
+use crate::secret::is_loopback;
 
 pub(super) struct EndpointUrl {
     pub(super) uri: Uri,
@@ -67,15 +68,6 @@ impl EndpointUrl {
 
 fn parts(uri: &Uri) -> Option<(&Uri, &Scheme, &Authority)> {
     Some((uri, uri.scheme()?, uri.authority()?))
-}
-
-/// Whether `host`, as it stands in a URL, never leaves this machine.
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// What an error may repeat of a URL that couldn't be taken apart.
