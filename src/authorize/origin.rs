@@ -127,8 +127,19 @@ impl Origin {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return false;
         };
-        Scheme::of(scheme) == Some(self.scheme)
-            && uri.port_u16().unwrap_or(self.scheme.default_port()) == self.port
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            // "host:99999" has a port, which is none; where that leads is anybody's guess.
+            None if !uri
+                .authority()
+                .is_some_and(|all| all.as_str().ends_with(host)) =>
+            {
+                return false;
+            }
+            None => self.scheme.default_port(),
+        };
+        port == self.port
+            && Scheme::of(scheme) == Some(self.scheme)
             && self.host.eq_ignore_ascii_case(host)
     }
 }
@@ -186,6 +197,8 @@ impl InvalidOrigin {
             Flaw::Userinfo | Flaw::NotAUrl if text.contains('@') => "(a text with an @)",
             _ => text,
         };
+        // And a query may hold a key.
+        let text = text.split(['?', '#']).next().unwrap_or_default();
         Self {
             text: text.escape_debug().take(200).collect(),
             flaw,
@@ -229,6 +242,7 @@ impl Error for InvalidOrigin {}
 #[non_exhaustive]
 pub enum DestinationError {
     /// The token would travel over plain HTTP to a host that isn't loopback (RFC 6750 §5.3).
+    #[non_exhaustive]
     Plaintext {
         /// The host.
         host: String,
@@ -288,6 +302,8 @@ mod tests {
             "https://api.example.com@evil.example/",
             "wss://api.example.com/",
             "api.example.com:443",
+            "https://api.example.com:99999/",
+            "https://api.example.com:/",
         ] {
             assert_eq!(step(&ours, uri), Ok(Step::Leave), "{uri}");
         }
@@ -338,7 +354,7 @@ mod tests {
             ("/path", "https://api.example.com"),
             ("ftp://api.example.com", "https"),
             ("https://api.example.com/v1", "path"),
-            ("https://api.example.com?q", "path"),
+            ("https://api.example.com?key=hunter2", "path"),
             ("https://api.example.com/#f", "path"),
             ("https://api.example.com:99999", "port"),
             ("https://user:hunter2@api.example.com", "leave them out"),

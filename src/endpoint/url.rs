@@ -46,6 +46,11 @@ impl EndpointUrl {
         if authority.host().is_empty() {
             return Err(refuse("it names no host; expected is https://host/path"));
         }
+        // The parser takes "host:99999" for a host without a port, and the port that was meant is
+        // then the default one.
+        if authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host()) {
+            return Err(refuse("its port is none; expected is 1 to 65535"));
+        }
         let plaintext = *scheme == Scheme::HTTP;
         if !plaintext && *scheme != Scheme::HTTPS {
             return Err(refuse("its scheme is neither https nor http"));
