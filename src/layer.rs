@@ -14,7 +14,9 @@ use crate::{
 /// Wraps an HTTP service so that its requests carry an access token.
 ///
 /// The caller always says where the token may travel: to one origin, to several, or to any. A
-/// request to elsewhere passes without it, also when the layer sits inside a redirect follower.
+/// request to elsewhere passes without it. A redirect follower belongs around the layer, which
+/// then sees every hop; one below it would hand answers of other servers up as if they were of
+/// the first.
 ///
 /// ```no_run
 /// use http::Request;
@@ -79,7 +81,7 @@ impl OAuthLayer {
     }
 
     /// A layer whose token travels wherever a request goes, redirects included; for a service
-    /// that reaches trusted servers only. It still won't travel unencrypted.
+    /// that reaches trusted servers only. A URI that says `http` is still refused.
     pub fn for_any_origin(tokens: impl Into<TokenCache>) -> Self {
         Self::to(Origins::Any, tokens.into())
     }

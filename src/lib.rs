@@ -38,7 +38,7 @@ mod secret;
 mod token;
 
 pub use authorize::{DestinationError, InvalidOrigin};
-pub use cache::{CacheState, TokenCache, TokenCacheBuilder};
+pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 pub use endpoint::{
     ClientAuth, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
 };

@@ -279,8 +279,11 @@ where
                     choices,
                 } => {
                     let answer = ready!(answer.poll(cx)).map_err(Into::into)?;
-                    if choices.judge.verdict(&answer) == Verdict::Accepted {
-                        choices.cache.accepted(credential.generation, true);
+                    match choices.judge.verdict(&answer) {
+                        Verdict::Accepted => choices.cache.sent_again(credential.generation, true),
+                        // The token stays: others may accept it, and this is no proof against it.
+                        Verdict::Refused => choices.cache.sent_again(credential.generation, false),
+                        _ => {}
                     }
                     return Poll::Ready(Ok(answer));
                 }
@@ -304,7 +307,7 @@ where
         let cache = &self.choices.cache;
         let generation = self.credential.generation;
         match self.choices.judge.verdict(&answer) {
-            Verdict::Accepted => cache.accepted(generation, false),
+            Verdict::Accepted => cache.accepted(generation),
             Verdict::Refused => match self.replay {
                 Some(replay) if replay.is_possible() => {
                     return Err(Box::new(Refusal {

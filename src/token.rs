@@ -6,8 +6,6 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::clock::Moment;
-
 /// An OAuth 2.0 access token, with what is known of its lifetime and scope.
 ///
 /// The text is checked when the token is made, so that a token that exists can always be sent. It
@@ -29,7 +27,6 @@ pub struct AccessToken {
     /// `Bearer <token>`, marked as sensitive; the one copy of the secret.
     header: HeaderValue,
     lifetime: Option<Duration>,
-    requested_at: Option<Moment>,
     scope: Option<Arc<str>>,
 }
 
@@ -60,7 +57,6 @@ impl AccessToken {
         Ok(Self {
             header,
             lifetime: None,
-            requested_at: None,
             scope: None,
         })
     }
@@ -104,16 +100,6 @@ impl AccessToken {
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
     }
-
-    /// Lifetimes count from when the request for the token was sent: the answer may be slow.
-    pub(crate) fn requested_at(mut self, moment: Moment) -> Self {
-        self.requested_at = Some(moment);
-        self
-    }
-
-    pub(crate) fn request_moment(&self) -> Option<Moment> {
-        self.requested_at
-    }
 }
 
 impl PartialEq for AccessToken {
@@ -140,6 +126,7 @@ pub enum InvalidToken {
     /// The text is empty.
     Empty,
     /// The byte at this offset isn't visible ASCII.
+    #[non_exhaustive]
     Character {
         /// The offset in bytes.
         at: usize,

@@ -8,6 +8,8 @@ use crate::source::TokenError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What a source may ask for by `Retry-After`, a mistake of the server's included.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// A permanent error starts on this rung of the ladder: 6.4 s. It has no terminal state.
 const PERMANENT_RUNG: u32 = 6;
 
@@ -32,10 +34,11 @@ impl Backoff {
         if !error.is_transient() {
             self.rung = self.rung.max(PERMANENT_RUNG);
         }
+        let asked_for = error.retry_after().unwrap_or_default();
         let longest = doubled(FIRST_PAUSE, self.rung, LONGEST_PAUSE);
         let pause = longest
             .mul_f64(1.0 - fastrand::f64() / 2.0)
-            .max(error.retry_after().unwrap_or_default());
+            .max(asked_for.min(LONGEST_RETRY_AFTER));
         self.rung = self.rung.saturating_add(1);
         let since = self.failing.as_ref().map_or(now, |failing| failing.since);
         self.failing = Some(Failing {
@@ -65,43 +68,75 @@ impl Backoff {
 const FIRST_DOUBT: Duration = Duration::from_secs(1);
 const LONGEST_DOUBT: Duration = Duration::from_secs(5 * 60);
 
+/// After this long a refusal is a new story, if tokens were accepted meanwhile.
+const QUIET: Duration = Duration::from_secs(30);
+
 /// What refusals taught about fresh tokens: when a server refuses each of them, fetching more
 /// doesn't help.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
-    /// Forced refreshes since the last that helped: whose token was accepted on the second send.
+    /// Forced refreshes in a row of which none is known to have helped.
     fruitless: u32,
-    not_before: Option<Instant>,
-    /// The pause was lifted once because a first send was accepted. Once only: where one endpoint
-    /// accepts the token that another refuses, each acceptance would start the next refresh.
-    pardoned: bool,
+    /// The last of them.
+    last: Option<Forced>,
+    /// A first send was accepted since the doubt began. That lifts one pause and no more: where
+    /// one endpoint accepts the token that another refuses, each acceptance would start the next
+    /// refresh.
+    accepted: bool,
+    /// A second send was refused as well: a fresh token is no help to that request.
+    refused_again: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Forced {
+    /// The next must wait until then; `None` if the pause was lifted.
+    pause_ends: Option<Instant>,
+    quiet_since: Instant,
 }
 
 impl Doubt {
     pub(super) fn may_force(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| at <= now)
+        self.last
+            .and_then(|forced| forced.pause_ends)
+            .is_none_or(|end| end <= now)
     }
 
     /// A refresh was forced by a refusal; the next must wait unless a token is accepted.
     pub(super) fn forced(&mut self, now: Instant) {
+        let quiet = self.last.is_some_and(|forced| forced.quiet_since <= now);
+        if quiet && self.accepted && !self.refused_again {
+            *self = Self::default();
+        }
         let pause = doubled(FIRST_DOUBT, self.fruitless, LONGEST_DOUBT);
-        self.not_before = Some(later(now, pause));
+        self.last = Some(Forced {
+            pause_ends: Some(later(now, pause)),
+            quiet_since: later(now, pause.saturating_mul(2).max(QUIET)),
+        });
         self.fruitless = self.fruitless.saturating_add(1);
     }
 
-    /// The newest token was accepted, on a first send or on the second of one request.
-    pub(super) fn accepted(&mut self, second_send: bool) {
-        if second_send {
+    /// The newest token was accepted on a first send.
+    pub(super) fn accepted(&mut self) {
+        if self.awaits_acceptance() {
+            self.accepted = true;
+            if let Some(forced) = &mut self.last {
+                forced.pause_ends = None;
+            }
+        }
+    }
+
+    /// A request that was refused was sent again with a newer token, and was accepted or not.
+    pub(super) fn sent_again(&mut self, accepted: bool) {
+        if accepted {
             *self = Self::default();
-        } else if !self.pardoned {
-            self.not_before = None;
-            self.pardoned = true;
+        } else {
+            self.refused_again = self.last.is_some();
         }
     }
 
     /// Whether the acceptance of a first send would change anything.
     pub(super) fn awaits_acceptance(&self) -> bool {
-        self.fruitless > 0 && !self.pardoned
+        self.last.is_some() && !self.accepted
     }
 }
 
@@ -191,17 +226,48 @@ mod tests {
         let now = Clock::default().now().mono;
         let mut doubt = Doubt::default();
         doubt.forced(now);
-        doubt.accepted(false);
+        doubt.accepted();
         assert!(doubt.may_force(now), "accepted: the next refusal is news");
         doubt.forced(now);
-        doubt.accepted(false);
+        doubt.accepted();
         assert!(
             !doubt.may_force(now),
             "one endpoint accepts, another refuses"
         );
         assert!(!doubt.awaits_acceptance());
-        doubt.accepted(true);
+        doubt.sent_again(true);
         assert!(doubt.may_force(now));
         assert!(!doubt.awaits_acceptance());
+    }
+
+    /// Without second sends, acceptance and time are all there is to go by.
+    #[test]
+    fn a_refusal_after_a_quiet_time_is_a_new_story() {
+        let mut now = Clock::default().now().mono;
+        let mut doubt = Doubt::default();
+        for _ in 0..100 {
+            assert!(doubt.may_force(now), "a revocation a minute, each at once");
+            doubt.forced(now);
+            doubt.accepted();
+            now = at(now, 60.0);
+        }
+        // But not if a fresh token is known to be no help.
+        doubt.sent_again(false);
+        for _ in 0..3 {
+            doubt.forced(now);
+            now = at(now, 60.0);
+        }
+        doubt.forced(now);
+        assert!(!doubt.may_force(at(now, 7.9)));
+    }
+
+    #[test]
+    fn a_retry_after_beyond_reason_is_cut_to_an_hour() {
+        let now = Clock::default().now().mono;
+        let mut backoff = Backoff::default();
+        let error = TokenError::permanent("no").with_retry_after(Duration::MAX);
+        backoff.failed(error, now);
+        assert!(backoff.pausing(at(now, 3599.0)).is_some());
+        assert!(backoff.pausing(at(now, 3600.0)).is_none());
     }
 }

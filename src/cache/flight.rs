@@ -98,6 +98,7 @@ pub(super) enum FlightError {
     ArrivedExpired { lifetime: Duration },
     NoRuntime,
     Recursive,
+    Lost,
 }
 
 impl fmt::Display for FlightError {
@@ -121,6 +122,10 @@ impl fmt::Display for FlightError {
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime to fetch a token on: call from within one (tokio::main, \
                  Runtime::enter)",
+            ),
+            Self::Lost => f.write_str(
+                "the runtime that a token is fetched on is being shut down; call from one that \
+                 goes on",
             ),
             Self::Recursive => f.write_str(
                 "the token source waits for itself: its token request went through the layer that \

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::snapshot::{Credential, Generation};
 use self::{
+    flight::FlightError,
     refresh::{Boarding, Shared},
     snapshot::{Policy, Snapshot},
 };
@@ -26,6 +27,9 @@ use crate::{
     source::{ErasedSource, TokenError, TokenSource},
     token::AccessToken,
 };
+
+/// How many flights one caller boards, if each is lost with its runtime.
+const MOST_FLIGHTS: usize = 3;
 
 /// One token for any number of requests, layers and threads; cheap to clone.
 ///
@@ -79,23 +83,26 @@ impl TokenCache {
         self.obtain().await.map(drop)
     }
 
-    /// The token, for what can't go through a layer. Differs from a request in nothing else: it
-    /// counts as use, and waits where there is none.
+    /// The token, for what can't go through a layer, with what is left of its lifetime. Differs
+    /// from a request in nothing else: it counts as use, and waits where there is none.
     ///
     /// # Errors
     ///
     /// The source's last failure. While the authorization server is left alone after a failure,
     /// it comes at once.
     pub async fn get(&self) -> Result<AccessToken, TokenError> {
-        self.obtain().await.map(|token| token.token.clone())
+        let token = self.obtain().await?;
+        Ok(token.token_at(self.shared.now()))
     }
 
-    /// Drops the token, as if a server had refused it; whoever asks next waits for a new one.
+    /// Drops the token; whoever asks next waits for a new one, and the source is told that this
+    /// one was rejected. Differs from a refusal by a server in that nothing holds it back.
     pub fn invalidate(&self) {
         self.shared.invalidate();
     }
 
-    /// Whether requests have a token right now: what a readiness check asks.
+    /// Whether requests have a token right now, and needn't wait for one. An idle cache lets its
+    /// token go, so this is no readiness check: [`ready`](Self::ready) is.
     pub fn has_token(&self) -> bool {
         self.shared.current.load().is_some()
     }
@@ -105,10 +112,11 @@ impl TokenCache {
         self.shared.watch().borrow().clone()
     }
 
-    /// Follows [`state`](Self::state). Differs from it in that a change can be waited for; the
-    /// channel closes with the last clone of the cache.
-    pub fn watch(&self) -> watch::Receiver<CacheState> {
-        self.shared.watch()
+    /// Follows [`state`](Self::state). Differs from it in that a change can be waited for.
+    pub fn watch(&self) -> CacheWatch {
+        CacheWatch {
+            states: self.shared.watch(),
+        }
     }
 
     /// What a request takes along, if there is a token: one load, no lock, no clock.
@@ -144,16 +152,23 @@ impl TokenCache {
         self.shared.refused_in_vain(generation);
     }
 
-    /// A server accepted the token, on the first or the second send of a request.
-    pub(crate) fn accepted(&self, generation: Generation, second_send: bool) {
-        self.shared.accepted(generation, second_send);
+    /// A server accepted the token on a first send.
+    pub(crate) fn accepted(&self, generation: Generation) {
+        self.shared.accepted(generation);
+    }
+
+    /// A refused request was sent again with this token, and a server accepted it or not.
+    pub(crate) fn sent_again(&self, generation: Generation, accepted: bool) {
+        self.shared.sent_again(generation, accepted);
     }
 
     async fn obtain(&self) -> Result<Arc<Snapshot>, TokenError> {
         if let Some(token) = self.current() {
             return Ok(token);
         }
-        loop {
+        // A flight that is lost with another runtime is started anew on this one. If that is lost
+        // as well, this runtime is being shut down.
+        for _ in 0..MOST_FLIGHTS {
             let seat = match self.shared.board()? {
                 Boarding::Token(token) => return Ok(token),
                 Boarding::Flight(seat) => seat,
@@ -162,10 +177,16 @@ impl TokenCache {
                 return outcome;
             }
         }
+        Err(TokenError::transient(FlightError::Lost))
     }
 
+    /// The published token. Unlike a request, this reads the clock: its keeper may be on a runtime
+    /// that stands still.
     fn current(&self) -> Option<Arc<Snapshot>> {
         let token = self.shared.current.load_full()?;
+        if token.is_gone(self.shared.now()) {
+            return None;
+        }
         if token.is_due() && token.take_due() {
             self.shared.renew(&token);
         }
@@ -184,6 +205,27 @@ impl fmt::Debug for TokenCache {
         f.debug_struct("TokenCache")
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// Follows the state of a [`TokenCache`]; made by [`TokenCache::watch`]. It doesn't keep the cache
+/// alive.
+#[derive(Debug, Clone)]
+pub struct CacheWatch {
+    states: watch::Receiver<CacheState>,
+}
+
+impl CacheWatch {
+    /// Waits until the state is another than when it was last looked at through this watch, and
+    /// gives it; states in between may be missed. `None` once the last clone of the cache is gone.
+    pub async fn changed(&mut self) -> Option<CacheState> {
+        self.states.changed().await.ok()?;
+        Some(self.current())
+    }
+
+    /// The state as it is now.
+    pub fn current(&mut self) -> CacheState {
+        self.states.borrow_and_update().clone()
     }
 }
 
@@ -253,6 +295,7 @@ pub enum CacheState {
     Renewing,
     /// The last fetch failed. An older token may still be at hand
     /// ([`has_token`](TokenCache::has_token)). Lasts until a token is fetched.
+    #[non_exhaustive]
     Failing {
         /// When the first of the failures in a row was.
         since: Instant,

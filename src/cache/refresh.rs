@@ -19,7 +19,7 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::AbortHandle,
-    time::{error::Elapsed, timeout},
+    time::{error::Elapsed, timeout_at},
 };
 
 use super::{
@@ -95,8 +95,14 @@ impl Shared {
         }
     }
 
+    /// The guards of a receiver must not get to callers: one that is held across a call of the
+    /// cache would make that call wait for itself.
     pub(super) fn watch(&self) -> watch::Receiver<CacheState> {
         self.watched.subscribe()
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     /// A caller found no token: the one that is held after all, or a seat on the flight.
@@ -121,9 +127,14 @@ impl Shared {
     /// error is not for it; the next one tries again.
     pub(super) fn renew(self: &Arc<Self>, token: &Snapshot) {
         let now = self.clock.now();
-        let boarding = self
-            .check_not_in_flight()
-            .and_then(|()| self.join_or_take_off(self.lock(), now));
+        let boarding = self.check_not_in_flight().and_then(|()| {
+            let state = self.lock();
+            if token.generation == state.newest {
+                self.join_or_take_off(state, now).map(drop)
+            } else {
+                Ok(()) // Somebody was faster.
+            }
+        });
         if boarding.is_err() {
             token.mark_due();
         }
@@ -188,8 +199,12 @@ impl Shared {
     pub(super) async fn arrival(&self, mut seat: Seat) -> Option<Outcome> {
         // The flight keeps its deadline by itself, but its runtime may have stopped in mid-air (a
         // `block_on` that returned); this caller's has not.
-        let patience = self.policy.deadline.saturating_add(PATIENCE);
-        match timeout(patience, seat.outcome.wait_for(Option::is_some)).await {
+        let landing = seat.outcome.wait_for(Option::is_some);
+        let landed = match seat.took_off.checked_add(self.patience()) {
+            Some(overdue) => timeout_at(overdue, landing).await,
+            None => Ok(landing.await),
+        };
+        match landed {
             Ok(landed) => landed.ok()?.clone(),
             Err(Elapsed { .. }) => {
                 self.lost(seat.flight);
@@ -198,14 +213,27 @@ impl Shared {
         }
     }
 
-    /// A server accepted the token of `generation`.
-    pub(super) fn accepted(&self, generation: Generation, second_send: bool) {
-        if !second_send && !self.in_doubt.load(Ordering::Relaxed) {
-            return;
+    /// How long after its start a flight is given up.
+    fn patience(&self) -> Duration {
+        self.policy.deadline.saturating_add(PATIENCE)
+    }
+
+    /// A server accepted the token of `generation` on a first send.
+    pub(super) fn accepted(&self, generation: Generation) {
+        if self.in_doubt.load(Ordering::Relaxed) {
+            let mut state = self.lock();
+            if state.holds(generation) {
+                state.doubt.accepted();
+                self.note_doubt(&state);
+            }
         }
+    }
+
+    /// A request that was refused was sent again with the token of `generation`.
+    pub(super) fn sent_again(&self, generation: Generation, accepted: bool) {
         let mut state = self.lock();
-        if generation == state.newest {
-            state.doubt.accepted(second_send);
+        if state.holds(generation) {
+            state.doubt.sent_again(accepted);
             self.note_doubt(&state);
         }
     }
@@ -228,23 +256,31 @@ impl Shared {
         mut state: MutexGuard<'_, State>,
         now: Moment,
     ) -> Result<Boarding, TokenError> {
-        if let Some(flight) = &state.flight {
+        if Handle::try_current().is_err() {
+            return Err(TokenError::permanent(FlightError::NoRuntime));
+        }
+        let patience = self.patience();
+        if let Some(flight) = state
+            .flight
+            .as_ref()
+            .filter(|flight| now.mono.saturating_duration_since(flight.took_off) <= patience)
+        {
             return Ok(Boarding::Flight(Seat {
                 flight: flight.id,
+                took_off: flight.took_off,
                 outcome: flight.outcome.clone(),
             }));
         }
         if let Some(failing) = state.backoff.pausing(now.mono) {
             return Err(failing.error.clone());
         }
-        if Handle::try_current().is_err() {
-            return Err(TokenError::permanent(FlightError::NoRuntime));
-        }
         let (landing, outcome) = watch::channel(None);
         let id = state.next_task();
         let rejected = state.rejected.clone();
         state.flight = Some(Flight {
             id,
+            took_off: now.mono,
+            rejected: rejected.clone(),
             outcome: outcome.clone(),
             task: None,
         });
@@ -253,6 +289,7 @@ impl Shared {
         self.take_off(id, landing, rejected);
         Ok(Boarding::Flight(Seat {
             flight: id,
+            took_off: now.mono,
             outcome,
         }))
     }
@@ -270,8 +307,9 @@ impl Shared {
             };
             match end {
                 flight::End::Arrived { asked, result } => {
-                    let outcome = shared.landed(id, asked, result);
-                    landing.send_replace(Some(outcome));
+                    if let Some(outcome) = shared.landed(id, asked, result) {
+                        landing.send_replace(Some(outcome));
+                    }
                 }
                 flight::End::Lost => shared.lost(id),
             }
@@ -389,16 +427,24 @@ impl Shared {
         self.tell(&state);
     }
 
-    /// The flight's last act, when it arrived.
+    /// The flight's last act, when it arrived. `None` if its passengers must board anew.
     fn landed(
         self: &Arc<Self>,
         id: u64,
         asked: Moment,
         result: Result<AccessToken, TokenError>,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let now = self.clock.now();
         let mut state = self.lock();
-        state.close_flight(id);
+        // One that was given up and arrives after all changes nothing: there is a newer one.
+        let flight = state.close_flight(id)?;
+        if let (Ok(token), Some(rejected)) = (&result, &state.rejected) {
+            // The token was refused while this flight was in the air, whose source was not told.
+            if token == rejected && flight.rejected.as_ref() != Some(rejected) {
+                self.tell(&state);
+                return None;
+            }
+        }
         let outcome = result.and_then(|token| self.admit(&mut state, token, asked, now));
         let then = match &outcome {
             Ok(token) => {
@@ -424,11 +470,10 @@ impl Shared {
             Ok(token) => metrics::renewed(token.generation.number(), token.token.lifetime()),
             Err(error) => metrics::failed(error),
         }
-        outcome
+        Some(outcome)
     }
 
     fn admit(&self, state: &mut State, token: AccessToken, asked: Moment, now: Moment) -> Outcome {
-        let asked = token.request_moment().unwrap_or(asked);
         let times = token
             .lifetime()
             .map(|lifetime| self.policy.times(lifetime, asked));
@@ -444,7 +489,7 @@ impl Shared {
     /// The flight was lost: its runtime was shut down, or stands still.
     fn lost(&self, id: u64) {
         let mut state = self.lock();
-        if state.close_flight(id) {
+        if state.close_flight(id).is_some() {
             if let Some(token) = &state.held {
                 token.mark_due();
             }

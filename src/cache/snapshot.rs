@@ -47,8 +47,12 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
+    /// When it is to be renewed ahead of time.
     pub(super) due: Deadline,
+    /// When it must have left the cache.
     pub(super) gone: Deadline,
+    /// When it expires.
+    end: Deadline,
 }
 
 /// The advisory window has not begun, or a renewal is under way: readers have nothing to do.
@@ -70,6 +74,15 @@ impl Snapshot {
         Credential {
             header: self.token.header().clone(),
             generation: self.generation,
+        }
+    }
+
+    /// The token, with what is left of its lifetime.
+    pub(super) fn token_at(&self, now: Moment) -> AccessToken {
+        let token = self.token.clone();
+        match self.times {
+            Some(times) => token.expires_in(times.end.remaining(now)),
+            None => token,
         }
     }
 
@@ -131,6 +144,7 @@ impl Policy {
         Times {
             due: asked.after(lifetime.saturating_sub(window).saturating_add(delay)),
             gone: asked.after(lifetime.saturating_sub(margin)),
+            end: asked.after(lifetime),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
     CacheState,
@@ -29,6 +29,9 @@ pub(super) struct State {
 
 pub(super) struct Flight {
     pub(super) id: u64,
+    pub(super) took_off: Instant,
+    /// The refused token that the source was told of.
+    pub(super) rejected: Option<AccessToken>,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
     pub(super) task: Option<AbortHandle>,
 }
@@ -44,6 +47,7 @@ pub(super) type Outcome = Result<Arc<Snapshot>, TokenError>;
 /// A seat on a flight.
 pub(super) struct Seat {
     pub(super) flight: u64,
+    pub(super) took_off: Instant,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -60,6 +64,12 @@ impl State {
             .cloned()
     }
 
+    pub(super) fn holds(&self, generation: Generation) -> bool {
+        self.held
+            .as_ref()
+            .is_some_and(|token| token.generation == generation)
+    }
+
     pub(super) fn flight_numbered(&mut self, id: u64) -> Option<&mut Flight> {
         self.flight.as_mut().filter(|flight| flight.id == id)
     }
@@ -68,8 +78,9 @@ impl State {
         self.keeper.as_mut().filter(|keeper| keeper.id == id)
     }
 
-    pub(super) fn close_flight(&mut self, id: u64) -> bool {
-        self.flight.take_if(|flight| flight.id == id).is_some()
+    /// The flight, if it is still the one under way.
+    pub(super) fn close_flight(&mut self, id: u64) -> Option<Flight> {
+        self.flight.take_if(|flight| flight.id == id)
     }
 
     pub(super) fn describe(&self) -> CacheState {

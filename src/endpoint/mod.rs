@@ -92,14 +92,10 @@ impl TokenEndpoint {
     /// One token request: `grant` holds the parameters of the grant.
     pub(crate) async fn exchange(&self, grant: &[(&str, &str)]) -> Result<AccessToken, TokenError> {
         let endpoint = &*self.0;
-        // RFC 6749 §5.1: the lifetime counts "from the time the response was generated". The one
-        // moment that is surely not later is the one before the request left.
-        let asked = endpoint.clock.now();
         let mut request = endpoint.encode(grant);
         let secrets = endpoint.authenticate(&mut request)?;
         let answer = endpoint.send(request, &secrets).await?;
-        let token = endpoint.parse(&answer, &secrets)?;
-        Ok(token.requested_at(asked))
+        Ok(endpoint.parse(&answer, &secrets)?)
     }
 }
 

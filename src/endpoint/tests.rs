@@ -16,25 +16,6 @@ fn builder() -> TokenEndpointBuilder {
         .client_auth(ClientAuth::basic("id", "hunter2"))
 }
 
-// rule 18
-#[tokio::test(start_paused = true)]
-async fn the_lifetime_counts_from_before_the_request_was_sent() {
-    let endpoint = builder()
-        .timeout(Duration::from_secs(60))
-        .transport(tower::service_fn(|_| async {
-            tokio::time::sleep(Duration::from_secs(50)).await;
-            Ok::<_, Infallible>(Response::new(String::from(TOKEN)))
-        }))
-        .build()
-        .unwrap();
-    let start = Clock::default().now();
-    let token = endpoint.exchange(GRANT).await.unwrap();
-    let end = Clock::default().now();
-    assert_eq!(end.mono - start.mono, Duration::from_secs(50));
-    assert_eq!(token.request_moment().unwrap().mono, start.mono);
-    assert_eq!(token.lifetime(), Some(Duration::from_secs(60)));
-}
-
 /// One byte a second.
 struct Drip(Pin<Box<tokio::time::Sleep>>);
 

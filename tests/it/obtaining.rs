@@ -295,7 +295,11 @@ fn a_flight_whose_runtime_stands_still_is_not_waited_for_forever() {
         cache.get().await.unwrap()
     });
     assert_eq!(token.expose_secret(), "token-2");
-    drop(parked);
+    // The flight that was given up arrives after all, and changes nothing.
+    parked.block_on(async { sleep(secs(10)).await });
+    let token = paused_runtime().block_on(async { cache.get().await.unwrap() });
+    assert_eq!(token.expose_secret(), "token-2");
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 #[test]
@@ -440,20 +444,20 @@ async fn the_state_can_be_watched() {
     });
     let cache = TokenCache::from(source);
     let mut watch = cache.watch();
-    assert!(matches!(&*watch.borrow_and_update(), CacheState::Empty));
+    assert!(matches!(watch.current(), CacheState::Empty));
     {
         let mut get = pin!(cache.get());
         assert!(poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx).is_pending())).await);
-        watch.changed().await.unwrap();
-        assert!(matches!(&*watch.borrow_and_update(), CacheState::Renewing));
+        assert!(matches!(watch.changed().await, Some(CacheState::Renewing)));
         get.await.unwrap_err();
     }
-    match &*watch.borrow_and_update() {
-        CacheState::Failing {
+    match watch.changed().await {
+        Some(CacheState::Failing {
             since,
             error,
             retry_at,
-        } => {
+            ..
+        }) => {
             assert!(retry_at > since);
             assert_eq!(error.to_string(), "down for a moment");
         }
@@ -461,13 +465,43 @@ async fn the_state_can_be_watched() {
     }
     wait_for_the_pause(&cache).await;
     cache.ready().await.unwrap();
-    assert!(matches!(&*watch.borrow_and_update(), CacheState::Valid));
+    assert!(matches!(watch.current(), CacheState::Valid));
     assert!(cache.has_token());
     cache.invalidate();
-    assert!(matches!(&*watch.borrow_and_update(), CacheState::Empty));
+    assert!(matches!(watch.changed().await, Some(CacheState::Empty)));
     assert!(!cache.has_token());
     drop(cache);
-    assert!(watch.changed().await.is_err(), "closed with the cache");
+    assert!(watch.changed().await.is_none(), "gone with the cache");
+}
+
+#[test]
+fn a_runtime_that_is_shutting_down_gives_an_error_and_no_busy_loop() {
+    let (ledger, source) = numbered(HOUR);
+    let cache = TokenCache::from(source);
+    let runtime = multi_thread();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let _inside = handle.enter();
+    let error = poll_once(cache.get()).unwrap().unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("shut down"), "{error}");
+    assert_eq!(ledger.calls(), 0);
+}
+
+#[test]
+fn a_caller_outside_a_runtime_cannot_board_and_gets_an_error() {
+    let (ledger, source) = slow(HOUR, secs(1));
+    let cache = TokenCache::from(source);
+    let runtime = multi_thread();
+    runtime.spawn({
+        let cache = cache.clone();
+        async move { cache.get().await }
+    });
+    while ledger.calls() == 0 {
+        std::thread::yield_now();
+    }
+    let error = poll_once(cache.get()).unwrap().unwrap_err();
+    assert!(error.to_string().contains("Tokio runtime"), "{error}");
 }
 
 fn tasks() -> usize {

@@ -354,3 +354,71 @@ fn what_is_not_refused_passes() {
         }
     });
 }
+
+/// A source with a memory, which keeps to its contract.
+#[test]
+fn a_refusal_that_joins_a_renewal_does_not_bring_the_refused_token_back() {
+    paused(async {
+        let calls = Arc::new(AtomicUsize::new(0));
+        struct Remembers(Arc<AtomicUsize>);
+        impl tower_oauth::TokenSource for Remembers {
+            async fn token(
+                &self,
+                demand: tower_oauth::Demand<'_>,
+            ) -> Result<AccessToken, TokenError> {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(secs(2)).await;
+                let fresh = demand.rejected().is_some();
+                let text = if fresh { "fresh" } else { "remembered" };
+                Ok(AccessToken::bearer(text)?.expires_in(HOUR))
+            }
+        }
+        let cache = TokenCache::from(Remembers(Arc::clone(&calls)));
+        cache.ready().await.unwrap();
+        advance(secs(3500)).await;
+        settle().await;
+        let api = Api::accepting(|token| token == "fresh");
+        // This request finds its token due, and starts a renewal; its refusal joins that.
+        assert_eq!(get(&api.behind(&cache), "refused").await.unwrap(), 200);
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            3,
+            "one that was not told, one that was"
+        );
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "fresh");
+    });
+}
+
+/// Without second sends, nothing but time and acceptance says that a refresh helped.
+#[test]
+fn without_retry_a_token_a_minute_costs_a_refusal_a_minute() {
+    paused(async {
+        let issued: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let (_, source) = {
+            let issued = Arc::clone(&issued);
+            scripted(move |n| {
+                *issued.lock().unwrap() = Some(Instant::now());
+                async move { AccessToken::bearer(format!("token-{n}")).map_err(Into::into) }
+            })
+        };
+        let layer = OAuthLayer::for_origin(ORIGIN, source)
+            .unwrap()
+            .without_retry();
+        let api = Api::accepting(move |_| {
+            issued
+                .lock()
+                .unwrap()
+                .is_some_and(|at| at.elapsed() < secs(60))
+        });
+        let client = api.behind_layer(&layer);
+        for minute in 0..60 {
+            let mut refused = 0;
+            for _ in 0..60 {
+                refused += usize::from(get(&client, "").await.unwrap() == 401);
+                advance(secs(1)).await;
+                settle().await;
+            }
+            assert!(refused <= 1, "minute {minute}: {refused} refusals");
+        }
+    });
+}

@@ -243,6 +243,35 @@ fn the_longest_lifetime_panics_nowhere() {
     });
 }
 
+// rule 18
+#[test]
+fn the_lifetime_counts_from_when_the_token_was_asked_for() {
+    paused(async {
+        let (ledger, source) = slow(secs(60), secs(50));
+        let cache = TokenCache::builder(source).deadline(secs(60)).build();
+        let token = cache.get().await.unwrap();
+        assert!(token.lifetime().unwrap() <= secs(10));
+        sleep(secs(4)).await;
+        settle().await;
+        assert!(!cache.has_token(), "a tenth before its end");
+        assert_eq!(ledger.calls(), 1);
+    });
+}
+
+#[test]
+fn a_token_is_handed_out_with_what_is_left_of_its_lifetime() {
+    paused(async {
+        let (_, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        let left = cache.get().await.unwrap().lifetime().unwrap();
+        assert!(left <= HOUR && left > HOUR - secs(10), "{left:?}");
+        sleep(secs(3000)).await;
+        let left = cache.get().await.unwrap().lifetime().unwrap();
+        // The wall clock, which also counts, ran on a little.
+        assert!(left <= secs(600) && left > secs(590), "{left:?}");
+    });
+}
+
 /// A wall clock that a test sets; it follows the paused clock otherwise.
 #[derive(Clone)]
 struct Wall {
@@ -335,6 +364,60 @@ fn a_client_clock_that_is_wrong_changes_nothing() {
             sleep(secs(47)).await;
             assert_eq!(text(&cache).await, "token-1", "expires_in is relative");
             assert_eq!(ledger.calls(), 1);
+        }
+    });
+}
+
+/// The runtime of the keeper, and of the one caller, stands still while the time passes.
+#[test]
+fn an_expired_token_is_not_handed_out_where_the_keeper_could_not_run() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (wall, ledger, cache) = runtime.block_on(async {
+        let wall = Wall::new();
+        let (ledger, cache) = wall.watched(HOUR);
+        cache.ready().await.unwrap();
+        (wall, ledger, cache)
+    });
+    wall.set(7200);
+    assert!(cache.has_token(), "nobody has looked at the clock");
+    let token = runtime.block_on(async { cache.get().await.unwrap() });
+    assert_eq!(token.expose_secret(), "token-2");
+    assert_eq!(ledger.calls(), 2);
+}
+
+#[test]
+fn a_wall_clock_of_ones_own_is_the_one_that_counts_for_token_endpoints_too() {
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower_oauth::{ClientAuth, ClientCredentials, TokenEndpoint};
+
+    paused(async {
+        for days in [-1, 1] {
+            let server = tower::service_fn(|_: Request<Full<Bytes>>| async {
+                let answer = r#"{"access_token":"a","token_type":"Bearer","expires_in":3600}"#;
+                Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(answer)))
+            });
+            let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+                .client_auth(ClientAuth::basic("id", "secret"))
+                .transport(server)
+                .build()
+                .unwrap();
+            let wall = Wall::new();
+            wall.set(days * 86_400);
+            let theirs = wall.clone();
+            let cache = TokenCache::builder(ClientCredentials::new(endpoint))
+                .wall_clock(move || theirs.now())
+                .build();
+            cache.ready().await.unwrap();
+            assert!(cache.has_token());
+            wall.set(days * 86_400 + 7200);
+            sleep(secs(31)).await;
+            settle().await;
+            assert!(!cache.has_token());
         }
     });
 }
