@@ -223,6 +223,18 @@ impl CacheWatch {
         Some(self.current())
     }
 
+    /// Waits until the state is one that `is_it` says it is, which it may be already, and gives
+    /// it. `None` once the last clone of the cache is gone.
+    pub async fn wait_for(&mut self, is_it: impl Fn(&CacheState) -> bool) -> Option<CacheState> {
+        loop {
+            let state = self.current();
+            if is_it(&state) {
+                return Some(state);
+            }
+            self.states.changed().await.ok()?;
+        }
+    }
+
     /// The state as it is now.
     pub fn current(&mut self) -> CacheState {
         self.states.borrow_and_update().clone()
