@@ -101,20 +101,13 @@ impl<B: Body> Claim<B> {
         }
     }
 
-    /// The second attempt's body. The first reader, if it is still at work, is relieved.
-    pub(super) fn take_over(mut self) -> Option<ReplayBody<B>> {
-        let (recorded, rest) = match &mut self {
+    /// The second attempt's body. The first reader, if it is still at work, is relieved; where no
+    /// second attempt is possible it isn't, and reads on.
+    pub(super) fn take_over(self) -> Option<ReplayBody<B>> {
+        let (recorded, rest) = match &self {
             Self::Empty => (Buffer::with_limit(0), None),
             Self::Tape(tape) => {
-                let relieved = mem::replace(&mut *lock(tape), Tape::GivenUp);
-                let Tape::Recording {
-                    recorded,
-                    rest,
-                    reader,
-                } = relieved
-                else {
-                    return None;
-                };
+                let (recorded, rest, reader) = lock(tape).hand_over()?;
                 // It must learn that it was relieved, or its connection waits for it forever.
                 if let Some(reader) = reader {
                     reader.wake();
@@ -209,6 +202,21 @@ where
 }
 
 impl<B> Tape<B> {
+    /// What the second attempt takes over, and who is to be told.
+    fn hand_over(&mut self) -> Option<(Buffer, Option<Pin<Box<B>>>, Option<Waker>)> {
+        match mem::replace(self, Self::GivenUp) {
+            Self::Recording {
+                recorded,
+                rest,
+                reader,
+            } => Some((recorded, rest, reader)),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
     fn stop_recording(&mut self) {
         if let Self::Recording { rest, .. } = self {
             *self = Self::Reading { rest: rest.take() };
