@@ -101,7 +101,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
         let stage = match self.choices.authorize.step(&request) {
-            Err(error) => Stage::Refused { error: Some(error) },
+            Err(error) => {
+                // What the ready service reserved for this request is given back.
+                self.inner = self.inner.clone();
+                Stage::Refused { error: Some(error) }
+            }
             Ok(Step::Leave) => Stage::Passing {
                 answer: self.inner.call(replay::pass(request)),
             },
