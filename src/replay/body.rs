@@ -141,6 +141,13 @@ impl<B> ReplayBody<B> {
     }
 }
 
+/// An empty body, where that is `B`'s default: redirect followers below the layer need one.
+impl<B: Default> Default for ReplayBody<B> {
+    fn default() -> Self {
+        Self::passing(B::default())
+    }
+}
+
 impl<B> Body for ReplayBody<B>
 where
     B: Body,
