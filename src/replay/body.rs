@@ -104,21 +104,22 @@ impl<B: Body> Claim<B> {
     /// The second attempt's body. The first reader, if it is still at work, is relieved; where no
     /// second attempt is possible it isn't, and reads on.
     pub(super) fn take_over(self) -> Option<ReplayBody<B>> {
-        let (recorded, rest) = match &self {
-            Self::Empty => (Buffer::with_limit(0), None),
+        let stage = match &self {
+            Self::Empty => Stage::Second {
+                recorded: Buffer::with_limit(0),
+                rest: None,
+            },
             Self::Tape(tape) => {
-                let (recorded, rest, reader) = lock(tape).hand_over()?;
+                let (second, reader) = lock(tape).hand_over()?;
                 // It must learn that it was relieved, or its connection waits for it forever.
                 if let Some(reader) = reader {
                     reader.wake();
                 }
-                (recorded, rest)
+                second
             }
             Self::Nothing => return None,
         };
-        Some(ReplayBody {
-            stage: Stage::Second { recorded, rest },
-        })
+        Some(ReplayBody { stage })
     }
 }
 
@@ -209,14 +210,14 @@ where
 }
 
 impl<B> Tape<B> {
-    /// What the second attempt takes over, and who is to be told.
-    fn hand_over(&mut self) -> Option<(Buffer, Option<Pin<Box<B>>>, Option<Waker>)> {
+    /// The second attempt's stage, and the reader who is to be told.
+    fn hand_over(&mut self) -> Option<(Stage<B>, Option<Waker>)> {
         match mem::replace(self, Self::GivenUp) {
             Self::Recording {
                 recorded,
                 rest,
                 reader,
-            } => Some((recorded, rest, reader)),
+            } => Some((Stage::Second { recorded, rest }, reader)),
             other => {
                 *self = other;
                 None
