@@ -17,8 +17,12 @@
 mod peer;
 mod support;
 
+mod destinations;
+mod early_answers;
 mod obtaining;
+mod readiness;
 mod reading;
+mod recording;
 mod refused;
 mod replaying;
 #[cfg(feature = "https-client")]

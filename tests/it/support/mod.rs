@@ -1,6 +1,9 @@
 //! Scripted sources and servers.
 
 pub mod api;
+pub mod body;
+pub mod probe;
+pub mod server;
 pub mod source;
 
 use std::{future::Future, time::Duration};
