@@ -17,8 +17,12 @@
 mod peer;
 mod support;
 
+mod behaviour;
+mod challenges;
 mod destinations;
 mod early_answers;
+#[cfg(feature = "https-client")]
+mod end_to_end;
 mod obtaining;
 mod readiness;
 mod reading;

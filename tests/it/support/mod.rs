@@ -4,7 +4,11 @@ pub mod api;
 pub mod body;
 pub mod probe;
 pub mod server;
+#[cfg(feature = "https-client")]
+pub mod servers;
 pub mod source;
+#[cfg(feature = "https-client")]
+pub mod wire;
 
 use std::{future::Future, time::Duration};
 
