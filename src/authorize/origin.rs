@@ -192,15 +192,15 @@ enum Flaw {
 
 impl InvalidOrigin {
     fn new(text: &str, flaw: Flaw) -> Self {
-        // A URL with userinfo may hold a password.
-        let text = match flaw {
-            Flaw::Userinfo | Flaw::NotAUrl if text.contains('@') => "(a text with an @)",
-            _ => text,
+        // Where there is an @ there may be a password, and a query may hold keys.
+        let (shown, cut) = match text.split_once(['?', '#']) {
+            _ if text.contains('@') => ("(a text with an @)", ""),
+            Some((before, _)) => (before, "…"),
+            None => (text, ""),
         };
-        // And a query may hold a key.
-        let text = text.split(['?', '#']).next().unwrap_or_default();
+        let text = shown.escape_debug().take(200).chain(cut.chars());
         Self {
-            text: text.escape_debug().take(200).collect(),
+            text: text.collect(),
             flaw,
         }
     }
