@@ -12,7 +12,8 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    ClientAuth, EndpointConfigError, Inner, TokenEndpoint, transport::Transport, url::EndpointUrl,
+    ClientAuth, EndpointConfigError, Inner, TokenEndpoint, client_auth::form_encoded,
+    transport::Transport, url::EndpointUrl,
 };
 use crate::{clock::Clock, secret::SecretString, source::BoxError};
 
@@ -124,6 +125,7 @@ impl TokenEndpointBuilder {
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
         client_auth.check()?;
         let params = checked_params(self.params)?;
+        let unshown = unshown(&params, &self.headers);
         let headers = checked_headers(self.headers)?;
         let transport = match self.transport {
             Some(transport) => transport,
@@ -134,6 +136,7 @@ impl TokenEndpointBuilder {
             client_auth,
             params,
             headers,
+            unshown,
             assume_lifetime: self.assume_lifetime,
             timeout: self.timeout,
             transport,
@@ -206,6 +209,24 @@ fn checked_headers(headers: Vec<(String, SecretString)>) -> Result<HeaderMap, En
     Ok(checked)
 }
 
+/// The values that may be keys, as they are and as the form has them. What is too short to be one
+/// would only blot out the server's words, and a resource is no secret (RFC 8707 §2).
+fn unshown(
+    params: &[(String, SecretString)],
+    headers: &[(String, SecretString)],
+) -> Vec<SecretString> {
+    let params = params
+        .iter()
+        .filter(|(key, _)| !REPEATABLE_PARAMS.contains(&&**key));
+    params
+        .chain(headers)
+        .flat_map(|(_, value)| [value.clone(), form_encoded(value)])
+        .filter(|value| value.len() >= SHORTEST_KEY)
+        .collect()
+}
+
+const SHORTEST_KEY: usize = 8;
+
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the client authentications and the grants send.
@@ -242,6 +263,8 @@ const OWN_HEADERS: &[HeaderName] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn builder() -> TokenEndpointBuilder {
@@ -278,6 +301,20 @@ mod tests {
         ];
         let params = params.map(|(k, v)| (k.to_owned(), SecretString::from(v.to_owned())));
         assert_eq!(checked_params(params.to_vec()).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_shown_and_a_resource_is() {
+        let pair = |key: &str, value: &str| (key.to_owned(), SecretString::from(value.to_owned()));
+        let params = [
+            pair("api_key", "hunter2/hunter2"),
+            pair("version", "2"),
+            pair("audience", "https://api.example"),
+        ];
+        let unshown = unshown(&params, &[pair("x-api-key", "hunter2-hunter2")]);
+        let unshown: HashSet<&str> = unshown.iter().map(|value| &**value).collect();
+        let expected = ["hunter2/hunter2", "hunter2%2Fhunter2", "hunter2-hunter2"];
+        assert_eq!(unshown, HashSet::from(expected));
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn basic(id: &str, secret: &str) -> Result<Basic, AuthProblem> {
 
 /// RFC 6749 §2.3.1: id and secret are "encoded using the "application/x-www-form-urlencoded"
 /// encoding algorithm" before they go into Basic.
-fn form_encoded(text: &str) -> SecretString {
+pub(super) fn form_encoded(text: &str) -> SecretString {
     // Room for the longest case, so that it doesn't grow and leave copies behind.
     let mut encoded = String::with_capacity(text.len().saturating_mul(3));
     encoded.extend(byte_serialize(text.as_bytes()));

@@ -70,6 +70,8 @@ struct Inner {
     client_auth: ClientAuth,
     params: Vec<(String, SecretString)>,
     headers: HeaderMap,
+    /// What of the parameters and headers may be a key, and isn't shown if the server repeats it.
+    unshown: Vec<SecretString>,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
     transport: Transport,
@@ -108,6 +110,7 @@ impl Inner {
     fn authenticate(&self, request: &mut TokenRequest) -> Result<Redactor, EndpointError> {
         self.client_auth
             .authenticate(request)
+            .map(|secrets| secrets.and(&self.unshown))
             .map_err(|problem| problem.at(&self.url.shown))
     }
 

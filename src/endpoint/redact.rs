@@ -25,6 +25,11 @@ impl Redactor {
         Self { secrets }
     }
 
+    /// One that knows these as well.
+    pub(super) fn and(self, more: &[SecretString]) -> Self {
+        Self::new(self.secrets.into_iter().chain(more.iter().cloned()))
+    }
+
     /// The text with known secrets replaced, anything but visible ASCII and spaces escaped (log
     /// injection; RFC 6749 §5.2 allows no other character anyway), and cut.
     pub(super) fn clean(&self, text: &str) -> String {
