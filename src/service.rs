@@ -140,10 +140,7 @@ where
 {
     let (mut request, replay) = match choices.retry {
         Retry::Never => (replay::pass(request), None),
-        Retry::UpTo(limit) => {
-            let (request, replay) = replay::record(request, limit);
-            (request, Some(replay))
-        }
+        Retry::UpTo(limit) => replay::record(request, limit),
     };
     authorize::put(request.headers_mut(), credential.header.clone());
     Stage::Sent {
@@ -313,7 +310,7 @@ where
         match self.choices.judge.verdict(&answer) {
             Verdict::Accepted => cache.accepted(generation),
             Verdict::Refused => match self.replay {
-                Some(replay) if replay.is_possible() => {
+                Some(replay) if replay.pause() => {
                     return Err(Box::new(Refusal {
                         answer,
                         refused: self.credential,

@@ -40,23 +40,32 @@ pin_project! {
         Passing { #[pin] body: B },
         // The first attempt, as long as it isn't given up.
         First { tape: Arc<Mutex<Tape<B>>> },
-        // The second attempt: first what was recorded, then what the first has not read.
-        Second { recorded: Buffer, rest: Option<Pin<Box<B>>> },
+        // The second attempt: first what was recorded, then what the first has not read. `size` is
+        // what was known of the size before anything was read.
+        Second { recorded: Buffer, rest: Option<Pin<Box<B>>>, size: SizeHint },
     }
 }
 
 /// What the two attempts share.
 pub(super) enum Tape<B> {
-    /// The first attempt reads, and what it reads is recorded. `rest` is `None` after the end.
-    Recording {
-        recorded: Buffer,
-        rest: Option<Pin<Box<B>>>,
-        reader: Option<Waker>,
-    },
+    /// The first attempt reads, and what it reads is recorded.
+    Recording(Take<B>),
+    /// The first attempt was refused: it waits until there is a second one, or none.
+    Paused(Take<B>),
     /// The first attempt reads; there will be no second one, or none is possible.
     Reading { rest: Option<Pin<Box<B>>> },
     /// The second attempt has taken over.
     GivenUp,
+}
+
+/// A body with what was read of it.
+pub(super) struct Take<B> {
+    recorded: Buffer,
+    /// What was not read yet; `None` after the end.
+    rest: Option<Pin<Box<B>>>,
+    /// Whom to wake when the tape changes hands.
+    reader: Option<Waker>,
+    size: SizeHint,
 }
 
 /// The second attempt's claim on a body.
@@ -65,70 +74,78 @@ pub(super) enum Claim<B> {
     Empty,
     /// What the first attempt reads is recorded.
     Tape(Arc<Mutex<Tape<B>>>),
-    /// There is nothing to claim: the body is known to be too long.
-    Nothing,
 }
 
-/// Readies a body for a first attempt, with a claim for the second.
-pub(super) fn record<B: Body>(body: B, limit: usize) -> (ReplayBody<B>, Claim<B>) {
+/// Readies a body for a first attempt, with a claim for the second unless the body is known to be
+/// too long.
+pub(super) fn record<B: Body>(body: B, limit: usize) -> (ReplayBody<B>, Option<Claim<B>>) {
     if body.is_end_stream() {
-        return (ReplayBody::passing(body), Claim::Empty);
+        return (ReplayBody::passing(body), Some(Claim::Empty));
     }
-    let fits = usize::try_from(body.size_hint().lower()).is_ok_and(|known| known <= limit);
+    let size = body.size_hint();
+    let fits = usize::try_from(size.lower()).is_ok_and(|known| known <= limit);
     if !fits {
-        return (ReplayBody::passing(body), Claim::Nothing);
+        return (ReplayBody::passing(body), None);
     }
-    let tape = Arc::new(Mutex::new(Tape::Recording {
+    let tape = Arc::new(Mutex::new(Tape::Recording(Take {
         recorded: Buffer::with_limit(limit),
         rest: Some(Box::pin(body)),
         reader: None,
-    }));
+        size,
+    })));
     let first = ReplayBody {
         stage: Stage::First {
             tape: Arc::clone(&tape),
         },
     };
-    (first, Claim::Tape(tape))
+    (first, Some(Claim::Tape(tape)))
 }
 
 impl<B: Body> Claim<B> {
-    /// Whether all that was read so far is there to be read again.
-    pub(super) fn is_valid(&self) -> bool {
+    /// Holds the first attempt where it is, if all that was read is there to be read again.
+    pub(super) fn pause(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Tape(tape) => matches!(&*lock(tape), Tape::Recording { .. }),
-            Self::Nothing => false,
+            // A body that panicked while it was read may have lost a frame.
+            Self::Tape(tape) => !tape.is_poisoned() && lock(tape).pause(),
         }
     }
 
     /// The second attempt's body. The first reader, if it is still at work, is relieved; where no
     /// second attempt is possible it isn't, and reads on.
     pub(super) fn take_over(self) -> Option<ReplayBody<B>> {
-        let stage = match &self {
-            Self::Empty => Stage::Second {
+        let take = match &self {
+            Self::Empty => Take {
                 recorded: Buffer::with_limit(0),
                 rest: None,
+                reader: None,
+                size: SizeHint::with_exact(0),
             },
-            Self::Tape(tape) => {
-                let (second, reader) = lock(tape).hand_over()?;
-                // It must learn that it was relieved, or its connection waits for it forever.
-                if let Some(reader) = reader {
-                    reader.wake();
-                }
-                second
-            }
-            Self::Nothing => return None,
+            Self::Tape(tape) => lock(tape).hand_over()?,
         };
-        Some(ReplayBody { stage })
+        // It must learn that it was relieved, or its connection waits for it forever.
+        if let Some(reader) = take.reader {
+            reader.wake();
+        }
+        Some(ReplayBody {
+            stage: Stage::Second {
+                recorded: take.recorded,
+                rest: take.rest,
+                size: take.size,
+            },
+        })
     }
 }
 
 impl<B> Drop for Claim<B> {
-    /// The answer is in and there will be no second attempt: recording ends, and what was
-    /// recorded is freed.
+    /// There will be no second attempt: recording ends, what was recorded is freed, and the first
+    /// attempt reads on.
     fn drop(&mut self) {
         if let Self::Tape(tape) = self {
-            lock(tape).stop_recording();
+            let reader = lock(tape).stop_recording();
+            if let Some(reader) = reader {
+                reader.wake();
+            }
         }
     }
 }
@@ -164,7 +181,7 @@ where
         match self.project().stage.project() {
             StageProj::Passing { body } => poll_bytes(body, cx),
             StageProj::First { tape } => lock(tape).poll_frame(cx),
-            StageProj::Second { recorded, rest } => {
+            StageProj::Second { recorded, rest, .. } => {
                 if let Some(data) = recorded.pop_data() {
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -179,45 +196,73 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             Stage::Passing { body } => body.is_end_stream(),
-            Stage::First { tape } => match &*lock(tape) {
-                Tape::Recording { rest, .. } | Tape::Reading { rest } => is_at_end(rest.as_ref()),
-                // A body that was given up must not pass for one that ended.
-                Tape::GivenUp => false,
-            },
-            Stage::Second { recorded, rest } => recorded.is_empty() && is_at_end(rest.as_ref()),
+            // A body that was given up must not pass for one that ended.
+            Stage::First { tape } => lock(tape).rest().is_some_and(is_at_end),
+            Stage::Second { recorded, rest, .. } => recorded.is_empty() && is_at_end(rest),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.stage {
             Stage::Passing { body } => body.size_hint(),
-            Stage::First { tape } => match &*lock(tape) {
-                Tape::Recording { rest, .. } | Tape::Reading { rest } => size_of(rest.as_ref()),
-                Tape::GivenUp => SizeHint::default(),
-            },
-            Stage::Second { recorded, rest } => {
+            Stage::First { tape } => lock(tape).rest().map(size_of).unwrap_or_default(),
+            Stage::Second {
+                recorded,
+                rest,
+                size,
+            } => {
                 let recorded = u64::try_from(recorded.bytes()).unwrap_or(u64::MAX);
-                let rest = size_of(rest.as_ref());
-                let mut hint = SizeHint::default();
-                hint.set_lower(rest.lower().saturating_add(recorded));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(recorded));
+                let rest = size_of(rest);
+                let mut left = SizeHint::default();
+                match size.exact() {
+                    Some(_) => {
+                        let upper = rest.upper().unwrap_or(u64::MAX);
+                        left.set_upper(upper.saturating_add(recorded));
+                        left.set_lower(rest.lower().saturating_add(recorded));
+                    }
+                    // By now the size may be known. What was sent in chunks is sent in chunks
+                    // again all the same: a `Content-Length` would make it another request, and
+                    // over HTTP/1.1 there are no trailers beside one.
+                    None => {
+                        let lower = rest.lower().saturating_add(recorded);
+                        left.set_lower(lower.min(size.lower()));
+                        if let Some(upper) = size.upper() {
+                            left.set_upper(upper);
+                        }
+                    }
                 }
-                hint
+                left
             }
         }
     }
 }
 
 impl<B> Tape<B> {
-    /// The second attempt's stage, and the reader who is to be told.
-    fn hand_over(&mut self) -> Option<(Stage<B>, Option<Waker>)> {
+    /// What the first attempt has not read yet, as long as it is the first attempt's to read.
+    fn rest(&self) -> Option<&Option<Pin<Box<B>>>> {
+        match self {
+            Self::Recording(take) | Self::Paused(take) => Some(&take.rest),
+            Self::Reading { rest } => Some(rest),
+            Self::GivenUp => None,
+        }
+    }
+
+    fn pause(&mut self) -> bool {
         match mem::replace(self, Self::GivenUp) {
-            Self::Recording {
-                recorded,
-                rest,
-                reader,
-            } => Some((Stage::Second { recorded, rest }, reader)),
+            Self::Recording(take) | Self::Paused(take) => {
+                *self = Self::Paused(take);
+                true
+            }
+            other => {
+                *self = other;
+                false
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Option<Take<B>> {
+        match mem::replace(self, Self::GivenUp) {
+            Self::Recording(take) | Self::Paused(take) => Some(take),
             other => {
                 *self = other;
                 None
@@ -225,9 +270,21 @@ impl<B> Tape<B> {
         }
     }
 
-    fn stop_recording(&mut self) {
-        if let Self::Recording { rest, .. } = self {
-            *self = Self::Reading { rest: rest.take() };
+    /// Gives the reader to be woken, if it was paused.
+    fn stop_recording(&mut self) -> Option<Waker> {
+        match mem::replace(self, Self::GivenUp) {
+            Self::Recording(take) => {
+                *self = Self::Reading { rest: take.rest };
+                None
+            }
+            Self::Paused(take) => {
+                *self = Self::Reading { rest: take.rest };
+                take.reader
+            }
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 }
@@ -239,24 +296,21 @@ where
 {
     /// The first attempt reads.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let (recorded, rest, reader) = match self {
-            Self::Recording {
-                recorded,
-                rest,
-                reader,
-            } => (recorded, rest, reader),
+        let take = match self {
+            Self::Recording(take) => take,
+            Self::Paused(take) => {
+                take.remember(cx);
+                return Poll::Pending;
+            }
             Self::Reading { rest } => return poll_rest(rest, cx),
             Self::GivenUp => return Poll::Ready(Some(Err(GivenUp.into()))),
         };
-        let Poll::Ready(frame) = poll_rest(rest, cx) else {
-            match reader {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => *reader = Some(cx.waker().clone()),
-            }
+        let Poll::Ready(frame) = poll_rest(&mut take.rest, cx) else {
+            take.remember(cx);
             return Poll::Pending;
         };
         let kept = match &frame {
-            Some(Ok(frame)) => recorded.push(frame),
+            Some(Ok(frame)) => take.recorded.push(frame),
             // A body that broke can't be sent again.
             Some(Err(_)) => false,
             None => true,
@@ -265,6 +319,15 @@ where
             self.stop_recording();
         }
         Poll::Ready(frame)
+    }
+}
+
+impl<B> Take<B> {
+    fn remember(&mut self, cx: &Context<'_>) {
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            None => self.reader = Some(cx.waker().clone()),
+        }
     }
 }
 
@@ -302,16 +365,17 @@ where
     }))
 }
 
-fn is_at_end<B: Body>(rest: Option<&Pin<Box<B>>>) -> bool {
-    rest.is_none_or(|body| body.is_end_stream())
+fn is_at_end<B: Body>(rest: &Option<Pin<Box<B>>>) -> bool {
+    rest.as_ref().is_none_or(|body| body.is_end_stream())
 }
 
-fn size_of<B: Body>(rest: Option<&Pin<Box<B>>>) -> SizeHint {
-    rest.map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+fn size_of<B: Body>(rest: &Option<Pin<Box<B>>>) -> SizeHint {
+    let nothing = || SizeHint::with_exact(0);
+    rest.as_ref().map_or_else(nothing, |body| body.size_hint())
 }
 
 fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
-    // A body that panicked while it was read is as good as broken: the next reader finds out.
+    // A body that panicked while it was read is as good as broken; `Claim::pause` looks at that.
     tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

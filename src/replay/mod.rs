@@ -20,16 +20,18 @@ pub(crate) struct Replay<B> {
     body: Claim<B>,
 }
 
-/// Readies a request to be sent, and to be sent once more; up to `limit` bytes of its body are
-/// kept.
+/// Readies a request to be sent, and, unless its body is known to be longer than `limit` bytes, to
+/// be sent once more.
 pub(crate) fn record<B: Body>(
     request: Request<B>,
     limit: usize,
-) -> (Request<ReplayBody<B>>, Replay<B>) {
+) -> (Request<ReplayBody<B>>, Option<Replay<B>>) {
     let (parts, body) = request.into_parts();
-    let head = Head::of(&parts);
     let (body, claim) = body::record(body, limit);
-    let replay = Replay { head, body: claim };
+    let replay = claim.map(|body| Replay {
+        head: Head::of(&parts),
+        body,
+    });
     (Request::from_parts(parts, body), replay)
 }
 
@@ -39,9 +41,10 @@ pub(crate) fn pass<B>(request: Request<B>) -> Request<ReplayBody<B>> {
 }
 
 impl<B: Body> Replay<B> {
-    /// Whether the request can be sent again, as far as is known now.
-    pub(crate) fn is_possible(&self) -> bool {
-        self.body.is_valid()
+    /// Holds the first attempt where it is until this is taken or dropped; false if the request
+    /// can't be sent again.
+    pub(crate) fn pause(&self) -> bool {
+        self.body.pause()
     }
 
     /// The second attempt. The first, if it is still being sent, is given up; what it has not read

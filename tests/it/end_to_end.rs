@@ -355,6 +355,28 @@ async fn a_second_send_whose_connection_broke_is_the_last() {
     }
 }
 
+// F29
+#[tokio::test]
+async fn over_http2_the_token_is_never_indexed() {
+    let (auth, api) = servers();
+    let client = client(Protocol::Http2, &api, &cache(&auth, basic(SECRET)));
+    for id in 0..10 {
+        assert_eq!(post(&client, &api, id).await.unwrap().status(), 200);
+        if id == 5 {
+            auth.revoke();
+        }
+    }
+    assert_eq!(api.sends().len(), 11);
+    // RFC 7541 §6.2.3: never indexed, the name is number 23 of the static table.
+    let never_indexed = [0x1f, 0x08];
+    let heard = api.heard();
+    let count = heard
+        .windows(2)
+        .filter(|bytes| *bytes == never_indexed)
+        .count();
+    assert_eq!(count, 11);
+}
+
 #[tokio::test]
 async fn one_cache_serves_an_http1_and_an_http2_client() {
     let (auth, api) = servers();

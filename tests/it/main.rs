@@ -30,6 +30,8 @@ mod recording;
 mod refused;
 mod replaying;
 #[cfg(feature = "https-client")]
+mod secrets;
+#[cfg(feature = "https-client")]
 mod token_requests;
 #[cfg(feature = "https-client")]
 mod token_responses;

@@ -5,7 +5,11 @@ pub mod body;
 pub mod probe;
 pub mod server;
 #[cfg(feature = "https-client")]
+pub mod canary;
+#[cfg(feature = "https-client")]
 pub mod servers;
+#[cfg(feature = "https-client")]
+pub mod sockets;
 pub mod source;
 #[cfg(feature = "https-client")]
 pub mod wire;

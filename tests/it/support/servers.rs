@@ -4,12 +4,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    future::Future,
-    io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
-    task::{Context, Poll, ready},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -18,40 +14,14 @@ use form_urlencoded::byte_serialize;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::sync::watch;
 
-use super::wire::{Fault, Line};
+use super::{
+    sockets::{Heard, Running, Tee, connection, listen},
+    wire::{Fault, Line},
+};
 
 pub const ID: &str = "client-1";
-
-/// Everything that a server got over its sockets, connection by connection.
-#[derive(Default)]
-struct Heard(Mutex<Vec<Arc<Mutex<Vec<u8>>>>>);
-
-impl Heard {
-    fn connection(&self) -> Arc<Mutex<Vec<u8>>> {
-        let bytes = Arc::default();
-        lock(&self.0).push(Arc::clone(&bytes));
-        bytes
-    }
-
-    fn connections(&self) -> Vec<Vec<u8>> {
-        let connections = lock(&self.0);
-        connections
-            .iter()
-            .map(|bytes| lock(bytes).clone())
-            .collect()
-    }
-}
 
 /// An authorization server: issues `<prefix>1`, `<prefix>2`, …, each for an hour.
 pub struct AuthServer {
@@ -391,83 +361,6 @@ fn raw(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Ends what it stands for when it is dropped.
-struct Running(tokio::task::AbortHandle);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn listen<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (SocketAddr, Running)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let listener = TcpListener::from_std(listener).unwrap();
-    let address = listener.local_addr().unwrap();
-    let accepting = tokio::spawn(async move {
-        let mut connections = JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            connections.spawn(serve(stream));
-        }
-    });
-    (address, Running(accepting.abort_handle()))
-}
-
-async fn connection<S>(stream: Tee, service: S)
-where
-    S: hyper::service::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Fault>
-        + Send,
-    S::Future: Send + 'static,
-{
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http2().max_concurrent_streams(1000);
-    // Clients may break off at any time: that is for their tests to judge.
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
-}
-
-/// A stream that keeps what it reads.
-struct Tee {
-    stream: TcpStream,
-    heard: Arc<Mutex<Vec<u8>>>,
-}
-
-impl AsyncRead for Tee {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        lock(&self.heard).extend(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Tee {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap()
 }

@@ -1,0 +1,378 @@
+//! *Secrets* never print: not in `Debug`, errors, logs or panics.
+//!
+//! Every flow runs with unique secrets and with all log lines of all crates kept, at TRACE; then
+//! no eight bytes of a secret, raw, form-encoded or in base64, may stand in anything that was
+//! shown.
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Request, header::AUTHORIZATION};
+use tower_oauth::{
+    AccessToken, BoxError, ClientAuth, ClientCredentials, Demand, OAuthLayer, Secret, TokenCache,
+    TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
+};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::{
+    peer::{End, Peer, Script, answer},
+    support::{
+        canary::{Log, Search, Shown, panics},
+        servers::{ApiServer, AuthServer, ID},
+        wire::{BOTH, Protocol, basic, cache, client, full, layered, post, request, send},
+    },
+};
+
+const CLIENT: &str = "Kq7!vX2p:Zt9%mW4+/Rb6~Ld8&Gh3=Yc5";
+const PROVIDED: &str = "Uj5?nE8w:Ao1%sI6+/Pf9~Vx2&Mz7=Qk4";
+const WRONG: &str = "Bd3!hT6y:Gr8%cN1+/Jw5~Se7&Xa9=Fo2";
+const TOKEN: &str = "Wm4-kP9_tZ2.Hs6~Rv1-Qd8_";
+const OWN: &str = "Ly7-jC3_bN5.Xf9~Gu2-Ta6_";
+const PARAM: &str = "Ei2-wS8_pV4/Kz7~Mh1+Dn5_";
+const HEADER: &str = "Of9-rB6_gL3.Ju4~Yt8-Cx1_";
+const QUERY: &str = "Zn1-aH7_uQ5.Wk3~Ep9-Iv6_";
+const ANSWERED: &str = "Ts8-fM2_xD6.Cb4~Oj7-Nw3_";
+
+const ALL: &[&str] = &[
+    CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED,
+];
+
+#[tokio::test] // one thread, so that the subscriber sees all
+async fn no_secret_is_in_anything_that_is_shown() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    let subscribed = tracing::subscriber::set_default(subscriber);
+    let panics = panics();
+    let mut shown = Shown::default();
+
+    tokens_are_used_and_renewed(&mut shown).await;
+    clients_are_refused(&mut shown).await;
+    answers_are_useless(&mut shown).await;
+    nobody_answers(&mut shown).await;
+    sources_panic(&mut shown).await;
+    destinations_are_refused(&mut shown).await;
+    settings_are_wrong(&mut shown);
+    drop(subscribed);
+
+    let search = Search::new(ALL);
+    let (log, panics) = (log.text(), panics.lock().unwrap().clone());
+    for (what, text) in [
+        ("log", &*log),
+        ("shown", shown.text()),
+        ("panics", &*panics),
+    ] {
+        let hits = search.hits(text.as_bytes());
+        assert!(hits.is_empty(), "in {what}:\n{}", hits.join("\n"));
+    }
+    assert!(panics.contains("the source gave up"));
+    assert!(log.contains("h2::"), "HTTP/2 says what it does");
+    #[cfg(feature = "tracing")]
+    for event in [
+        "access token fetched",
+        "access token refused",
+        "no access token could be",
+    ] {
+        assert!(log.contains(event), "{event}");
+    }
+}
+
+/// The proof that the search can fail.
+#[test]
+fn a_canary_is_found_in_any_dress() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let search = Search::new(ALL);
+    let encoded: String = form_urlencoded::byte_serialize(CLIENT.as_bytes()).collect();
+    for text in [
+        format!("secret={CLIENT}"),
+        format!("cut: {}", &CLIENT[..8]),
+        format!("cut: {}", &CLIENT[CLIENT.len() - 8..]),
+        format!("client_secret={encoded}"),
+        format!("client_secret={}", encoded.to_lowercase()),
+        format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{ID}:{encoded}"))
+        ),
+        format!("Basic {}", BASE64_STANDARD.encode(format!("id:{CLIENT}"))),
+        format!("Basic {}", BASE64_STANDARD.encode(format!("a:{CLIENT}"))),
+        format!("{:?}", [CLIENT]),
+    ] {
+        let hits = search.hits(text.as_bytes());
+        assert!(hits.iter().any(|hit| hit.starts_with(CLIENT)), "{text}");
+    }
+    for text in [
+        "",
+        "client-1",
+        "Bearer",
+        &CLIENT[..7],
+        "a long text without any of them",
+    ] {
+        assert!(search.hits(text.as_bytes()).is_empty(), "{text}");
+    }
+    let mut shown = Shown::default();
+    shown.error(&std::io::Error::other(TokenError::permanent(OWN)));
+    assert!(!search.hits(shown.text().as_bytes()).is_empty());
+}
+
+async fn tokens_are_used_and_renewed(shown: &mut Shown) {
+    let provider = Secret::provided_by(|| Ok(PROVIDED.to_owned()));
+    for (secret, client_auth) in [
+        (CLIENT, basic(CLIENT)),
+        (CLIENT, ClientAuth::post(ID, CLIENT)),
+        (PROVIDED, ClientAuth::basic(ID, provider.clone())),
+        (PROVIDED, ClientAuth::post(ID, provider)),
+    ] {
+        for protocol in BOTH {
+            let auth = AuthServer::start(secret, TOKEN);
+            let api = ApiServer::start(&auth);
+            let cache = cache(&auth, client_auth.clone());
+            let client = client(protocol, &api, &cache);
+            assert_eq!(post(&client, &api, 1).await.unwrap().status(), 200);
+            auth.revoke();
+            assert_eq!(post(&client, &api, 2).await.unwrap().status(), 200);
+            assert_eq!(api.sends_of("2").len(), 2);
+            let own = request(&api, "own").header(AUTHORIZATION, format!("Bearer {OWN}"));
+            let answer = send(&client, own.body(full("x")).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), 401);
+            assert_eq!(api.sends_of("own")[0].token.as_deref(), Some(OWN));
+
+            let token = cache.get().await.unwrap();
+            assert!(token.expose_secret().starts_with(TOKEN));
+            shown.value(&token);
+            shown.value(&(&cache, cache.state(), cache.watch()));
+            shown.value(&client);
+            let request = request(&api, 3).body(full("x")).unwrap();
+            let on_its_way = tower::Service::call(&mut client.clone(), request);
+            shown.value(&on_its_way);
+            // The fresh token is refused in vain: its successor can't be fetched.
+            auth.be_down(true);
+            auth.revoke();
+            assert_eq!(post(&client, &api, 4).await.unwrap().status(), 401);
+            let error = post(&client, &api, 5).await.unwrap_err();
+            show_error(shown, &*error);
+            shown.value(&cache);
+        }
+    }
+    // A source that looks at all it is given.
+    let seen = Arc::new(Mutex::new(Shown::default()));
+    let cache = TokenCache::from(Onlooker(Arc::clone(&seen)));
+    for _ in 0..2 {
+        cache.ready().await.unwrap();
+        cache.invalidate();
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.text().contains("AccessToken"), "the refused one");
+    shown.value(&seen.text());
+}
+
+struct Onlooker(Arc<Mutex<Shown>>);
+
+impl TokenSource for Onlooker {
+    async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        self.0.lock().unwrap().value(&demand);
+        Ok(AccessToken::bearer(TOKEN)?)
+    }
+}
+
+/// The server repeats all that it was sent.
+async fn clients_are_refused(shown: &mut Shown) {
+    let auth = AuthServer::start(CLIENT, TOKEN);
+    let api = ApiServer::start(&auth);
+    let provider = || Secret::provided_by(|| Ok(WRONG.to_owned()));
+    for client_auth in [
+        ClientAuth::basic(ID, WRONG),
+        ClientAuth::basic_unencoded(ID, WRONG),
+        ClientAuth::post(ID, WRONG),
+        ClientAuth::basic(ID, provider()),
+        ClientAuth::post(ID, provider()),
+    ] {
+        shown.value(&client_auth);
+        let cache = cache(&auth, client_auth);
+        let client = client(Protocol::Http1, &api, &cache);
+        let error = post(&client, &api, "refused").await.unwrap_err();
+        assert!(error.to_string().contains("invalid_client"), "{error}");
+        show_error(shown, &*error);
+        shown.value(&(&cache, cache.state()));
+    }
+}
+
+async fn answers_are_useless(shown: &mut Shown) {
+    let token = |rest: &str| format!("{{\"access_token\":\"{ANSWERED}\"{rest}");
+    let echo = |field: &str, secret: &str| {
+        let mut error = serde_json::json!({"error": "invalid_request"});
+        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        error[field] = format!("is it {secret}? {encoded}? {CLIENT}").into();
+        error.to_string()
+    };
+    let json = "application/json";
+    for (status, kind, body) in [
+        (200, json, token("")),
+        (200, json, token("}")),
+        (200, json, token(", \"token_type\":\"mac\"}")),
+        (200, json, token(" and more\", \"token_type\":\"Bearer\"}")),
+        (
+            200,
+            json,
+            format!("{{\"access_token\":\"{ANSWERED} b\",\"token_type\":\"Bearer\"}}"),
+        ),
+        (200, json, format!("\"{ANSWERED}\"")),
+        (200, "text/html", format!("<p>{CLIENT} {ANSWERED}")),
+        (500, "text/html", format!("<p>{CLIENT} {ANSWERED}")),
+        (401, "text/plain", format!("{CLIENT} {ANSWERED}")),
+        (200, &*format!("text/html; secret={CLIENT}"), String::new()),
+        (400, json, echo("error_description", CLIENT)),
+        (400, json, echo("error_uri", CLIENT)),
+        (400, json, echo("error", CLIENT)),
+        (400, json, echo("error_description", PARAM)),
+        (400, json, echo("error_description", HEADER)),
+        (307, json, String::new()),
+    ] {
+        let location = format!("http://user:{ANSWERED}@127.0.0.1:1/{ANSWERED}?{ANSWERED}");
+        let headers = [("Content-Type", kind), ("Location", &location)];
+        let bytes = answer(status, &headers, body.as_bytes());
+        let peer = Peer::start(Script {
+            bytes,
+            ..Script::default()
+        })
+        .await;
+        let source = ClientCredentials::new(endpoint(&peer.url("")).build().unwrap());
+        match source.token(Demand::default()).await {
+            Ok(token) => shown.value(&token), // some servers leave the type out
+            Err(error) => show_error(shown, &error),
+        }
+        assert_eq!(peer.requests().len(), 1);
+        shown.value(&source);
+    }
+}
+
+/// With secrets wherever there is room for one.
+fn endpoint(origin: &str) -> TokenEndpointBuilder {
+    TokenEndpoint::builder(format!("{origin}/token?key={QUERY}"))
+        .client_auth(ClientAuth::basic(ID, CLIENT))
+        .param("api_key", PARAM)
+        .header("x-api-key", HEADER)
+}
+
+async fn nobody_answers(shown: &mut Shown) {
+    for end in [End::Close, End::Reset, End::Silence] {
+        let peer = Peer::start(Script {
+            end,
+            ..Script::default()
+        })
+        .await;
+        // However long it is waited for, silence stays.
+        let timeout = match end {
+            End::Silence => Duration::from_millis(1),
+            End::Close | End::Reset => Duration::from_secs(60),
+        };
+        let endpoint = endpoint(&peer.url("")).timeout(timeout);
+        shown.value(&endpoint);
+        let endpoint = endpoint.build().unwrap();
+        shown.value(&endpoint);
+        let source = ClientCredentials::new(endpoint);
+        let error = source.token(Demand::default()).await.unwrap_err();
+        show_error(shown, &error);
+        let cache = TokenCache::builder(source);
+        shown.value(&cache);
+        let error = cache.build().get().await.unwrap_err();
+        show_error(shown, &error);
+    }
+    let never = || async { std::future::pending().await };
+    let cache = TokenCache::builder(never).deadline(Duration::ZERO).build();
+    show_error(shown, &cache.get().await.unwrap_err());
+}
+
+async fn sources_panic(shown: &mut Shown) {
+    let holding = || async {
+        let token = AccessToken::bearer(TOKEN)?;
+        panic!("the source gave up: {token:?}");
+    };
+    show_error(shown, &TokenCache::from(holding).get().await.unwrap_err());
+
+    let auth = AuthServer::start(CLIENT, TOKEN);
+    let sealed = Secret::provided_by(|| panic!("the source gave up: no vault"));
+    let cache = cache(&auth, ClientAuth::post(ID, sealed));
+    show_error(shown, &cache.get().await.unwrap_err());
+}
+
+async fn destinations_are_refused(shown: &mut Shown) {
+    let source = || async { Ok(AccessToken::bearer(TOKEN)?) };
+    for (layer, uri) in [
+        (
+            OAuthLayer::for_any_origin(source),
+            format!("http://user:{QUERY}@api.example/{QUERY}?key={QUERY}"),
+        ),
+        (
+            OAuthLayer::for_origins(["https://a.example", "https://b.example"], source).unwrap(),
+            format!("/{QUERY}?key={QUERY}"),
+        ),
+    ] {
+        let request = Request::get(uri).body(full("")).unwrap();
+        let error = send(&layered(Protocol::Http1, &layer), request)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("was not sent"), "{error}");
+        show_error(shown, &*error);
+        shown.value(&layer);
+    }
+    for scheme in ["https", "http", "ftp"] {
+        for rest in [
+            format!("user:{QUERY}@api.example"),
+            format!("user:{QUERY}@api.example/path"),
+            format!("user:{QUERY}@api.example:99999"),
+            format!("user:{QUERY}/@api.example"),
+            format!("api.example/?key={QUERY}"),
+            format!("api.example#{QUERY}"),
+            format!("api.example:99999?key={QUERY}"),
+        ] {
+            match OAuthLayer::for_origin(format!("{scheme}://{rest}"), source) {
+                Ok(layer) => panic!("{layer:?} from {rest}"),
+                Err(error) => show_error(shown, &error),
+            }
+        }
+    }
+}
+
+fn settings_are_wrong(shown: &mut Shown) {
+    shown.value(&(Secret::from(CLIENT), sensitive(OWN)));
+    let at = |rest: &str| endpoint("http://127.0.0.1:1").param("more", rest);
+    for builder in [
+        at("").param("api_key", PARAM),
+        at("").param("client_secret", CLIENT),
+        at("").header("authorization", HEADER),
+        at("").header("x-key", format!("{HEADER}\n")),
+        at("").header(" ", HEADER),
+        at("").client_auth(ClientAuth::basic_unencoded("a:b", CLIENT)),
+        endpoint(&format!("http://user:{CLIENT}@127.0.0.1:1")),
+        endpoint(&format!("ftp://user:{QUERY}@auth.example")),
+        endpoint("http://auth.example"),
+    ] {
+        shown.value(&builder);
+        show_error(shown, &builder.build().unwrap_err());
+    }
+    for text in [format!("{TOKEN}\n"), format!(" {TOKEN}")] {
+        show_error(shown, &AccessToken::bearer(text).unwrap_err());
+    }
+}
+
+fn show_error(shown: &mut Shown, error: &(dyn Error + 'static)) {
+    shown.error(error);
+    if let Some(error) = error.downcast_ref::<TokenError>() {
+        shown.value(&error.get_ref());
+        shown.value(&(error.oauth_code(), error.clone()));
+        let boxed: BoxError = Box::new(error.clone());
+        shown.value(&boxed);
+    }
+}
+
+fn sensitive(token: &str) -> http::HeaderValue {
+    let mut value: http::HeaderValue = format!("Bearer {token}").parse().unwrap();
+    value.set_sensitive(true);
+    value
+}
