@@ -24,6 +24,7 @@ mod early_answers;
 #[cfg(feature = "https-client")]
 mod end_to_end;
 mod obtaining;
+mod on_the_wire;
 mod readiness;
 mod reading;
 mod recording;
