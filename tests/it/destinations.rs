@@ -289,7 +289,9 @@ fn plain_http_is_refused_before_anything_is_sent_or_fetched() {
         let error = sent(&layer, &world, get(uri)).unwrap_err();
         let error = error.downcast::<DestinationError>().unwrap();
         let host = "api.example".to_owned();
-        assert_eq!(*error, DestinationError::Plaintext { host });
+        assert!(
+            matches!(&*error, DestinationError::Plaintext { host: shown, .. } if *shown == host)
+        );
     }
     assert_eq!(ledger.calls(), 0);
     let world = World::answering(200);

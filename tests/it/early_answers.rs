@@ -2,6 +2,7 @@
 //! reading the first body while the second is sent.
 
 use std::{
+    future::poll_fn,
     sync::{Arc, Mutex},
     task::Poll,
 };
@@ -12,7 +13,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, channel::Channel};
 use proptest::{collection::vec, prelude::*};
 use tokio::{sync::oneshot, time::timeout};
-use tower_oauth::{OAuthLayer, ReplayBody};
+use tower_oauth::{OAuthLayer, ReplayBody, TokenError};
 
 use crate::support::{
     api::ORIGIN,
@@ -164,48 +165,9 @@ fn the_second_size_hint_counts_what_was_recorded() {
     });
 }
 
-/// The first send goes on until the second takes over: while a token is being fetched.
+/// What comes while a token is being fetched is the second send's to read, however long it is.
 #[test]
-fn what_is_read_while_the_token_is_fetched_counts() {
-    for (more, status, sends) in [
-        // The rest is recorded.
-        (vec![data("more")], 200, 2),
-        // It is too much, or it breaks: the server's own 401 after all, and the first is whole.
-        (vec![data("too much"), data("more")], 401, 1),
-        (vec![Step::Break], 401, 1),
-    ] {
-        paused(async {
-            let (fetch, layer) = held_at_the_second_token();
-            let layer = layer.replay_limit(8);
-            let steps = [data("some")].into_iter().chain(more.clone());
-            let (server, early) = refusing_after(1);
-            let put = server.put(&layer, Script::new(steps));
-            let read_on = async {
-                settle().await;
-                let (first, end) = read_some(early.first(), ALL).await;
-                fetch.send(()).unwrap();
-                (first, end)
-            };
-            let (answer, (first, end)) = tokio::join!(put, read_on);
-            let answer = answer.unwrap();
-            assert_eq!((answer.status().as_u16(), server.sends()), (status, sends));
-            let whole = !matches!(more[0], Step::Break);
-            assert_eq!(end.is_ok_and(|at_end| at_end), whole);
-            if sends == 2 {
-                assert_eq!(first, Read::text("more"));
-                assert_eq!(early.read()[1], Read::text("somemore"));
-            } else {
-                assert_eq!(answer.headers()["x-server"], "intact");
-                let words = answer.into_body().collect().await.unwrap().to_bytes();
-                assert_eq!(words, "the server's own words");
-            }
-        });
-    }
-}
-
-/// The caller has the 401 and the server has yet to get the rest of the body.
-#[test]
-fn a_first_send_that_can_not_be_repeated_after_all_is_not_given_up() {
+fn while_the_token_is_fetched_the_first_send_waits() {
     paused(async {
         let (fetch, layer) = held_at_the_second_token();
         let layer = layer.replay_limit(8);
@@ -215,29 +177,57 @@ fn a_first_send_that_can_not_be_repeated_after_all_is_not_given_up() {
         let read_on = async {
             settle().await;
             let mut first = early.first();
-            let (more, _) = read_some(first.as_mut(), 1).await;
-            assert_eq!(more, Read::text("too much"));
-            fetch.send(()).unwrap();
-            first
+            let waits = poll_fn(|cx| Poll::Ready(first.as_mut().poll_frame(cx).is_pending()));
+            assert!(waits.await);
+            fetch.send(Ok(())).unwrap();
+            read(first).await
         };
         let (answer, first) = tokio::join!(put, read_on);
         assert_eq!(
             (answer.unwrap().status().as_u16(), server.sends()),
-            (401, 1)
+            (200, 2)
         );
-        assert_eq!(read(first).await.unwrap(), Read::text(" and more"));
+        assert_eq!(early.read()[1], Read::text("sometoo much and more"));
+        first.unwrap_err();
     });
 }
 
-/// The second token is fetched when the test says so.
-fn held_at_the_second_token() -> (oneshot::Sender<()>, OAuthLayer) {
+/// No better token can be had: the caller gets the 401, and the server the rest of the body.
+#[test]
+fn a_first_send_whose_refusal_stands_goes_on() {
+    paused(async {
+        let (fetch, layer) = held_at_the_second_token();
+        let body = Script::chunks(&["some", " and", " more"]);
+        let (server, early) = refusing_after(1);
+        let put = server.put(&layer, body);
+        let read_on = async {
+            settle().await;
+            let reading = read(early.first());
+            let stands = async {
+                settle().await;
+                fetch.send(Err(TokenError::transient("down"))).unwrap();
+            };
+            tokio::join!(reading, stands).0
+        };
+        let (answer, first) = tokio::join!(put, read_on);
+        let answer = answer.unwrap();
+        assert_eq!((answer.status().as_u16(), server.sends()), (401, 1));
+        assert_eq!(answer.headers()["x-server"], "intact");
+        let words = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(words, "the server's own words");
+        assert_eq!(first.unwrap(), Read::text(" and more"), "woken, and whole");
+    });
+}
+
+/// The second token is fetched, or not, when the test says so.
+fn held_at_the_second_token() -> (oneshot::Sender<Result<(), TokenError>>, OAuthLayer) {
     let (fetch, fetched) = oneshot::channel();
     let fetched = Mutex::new(Some(fetched));
     let (_, source) = scripted(move |n| {
         let fetched = (n == 2).then(|| fetched.lock().unwrap().take().unwrap());
         async move {
             if let Some(fetched) = fetched {
-                fetched.await.unwrap();
+                fetched.await.unwrap()?;
             }
             Ok(token(n, secs(3600)))
         }
