@@ -2,10 +2,10 @@
 
 pub mod api;
 pub mod body;
-pub mod probe;
-pub mod server;
 #[cfg(feature = "https-client")]
 pub mod canary;
+pub mod probe;
+pub mod server;
 #[cfg(feature = "https-client")]
 pub mod servers;
 #[cfg(feature = "https-client")]
