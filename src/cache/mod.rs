@@ -251,7 +251,8 @@ pub struct TokenCacheBuilder {
 
 impl TokenCacheBuilder {
     /// By default 5 minutes: how long before its end a used token is renewed, but at most a fifth
-    /// of its lifetime.
+    /// of its lifetime. Tokens so short that a fetch takes longer than a twentieth of their
+    /// lifetime may make callers wait.
     pub fn renew_ahead(mut self, window: Duration) -> Self {
         self.policy.renew_ahead = window;
         self
@@ -302,11 +303,12 @@ pub enum CacheState {
     Empty,
     /// A token is at hand.
     Valid,
-    /// A token is being fetched; an older one may still be at hand
+    /// A token is being fetched, after no failure; an older one may still be at hand
     /// ([`has_token`](TokenCache::has_token)).
     Renewing,
     /// The last fetch failed. An older token may still be at hand
-    /// ([`has_token`](TokenCache::has_token)). Lasts until a token is fetched.
+    /// ([`has_token`](TokenCache::has_token)). Lasts until a token is fetched, also while that is
+    /// being tried.
     #[non_exhaustive]
     Failing {
         /// When the first of the failures in a row was.

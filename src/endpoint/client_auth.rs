@@ -97,7 +97,14 @@ impl ClientAuth {
 
     /// Adds the client's credentials to `request`; hands back what must not be shown of it.
     pub(super) fn authenticate(&self, request: &mut TokenRequest) -> Result<Redactor, AuthProblem> {
-        let reveal = |secret: &Secret| secret.reveal().map_err(AuthProblem::NoSecret);
+        let reveal = |secret: &Secret| {
+            let secret = secret.reveal().map_err(AuthProblem::NoSecret)?;
+            // RFC 6749 A.2 and RFC 7617 §2 allow none; what has one is a file's line break.
+            if secret.contains(char::is_control) {
+                return Err(AuthProblem::ControlCharacter);
+            }
+            Ok(secret)
+        };
         match &self.0 {
             Method::Basic { id, secret } => {
                 let secret = reveal(secret)?;
@@ -108,10 +115,6 @@ impl ClientAuth {
             }
             Method::BasicUnencoded { id, secret } => {
                 let secret = reveal(secret)?;
-                // RFC 7617 §2: "The user-id and password MUST NOT contain any control characters".
-                if secret.contains(char::is_control) {
-                    return Err(AuthProblem::ControlCharacter);
-                }
                 let basic = basic(id, &secret)?;
                 request.authorize(basic.header);
                 Ok(Redactor::new([
@@ -122,6 +125,10 @@ impl ClientAuth {
             }
             Method::Post { id, secret } => {
                 let secret = reveal(secret)?;
+                // It would be left out, and the request would be a public client's.
+                if secret.is_empty() {
+                    return Err(AuthProblem::Empty);
+                }
                 request.append("client_id", id);
                 request.append("client_secret", &secret);
                 Ok(Redactor::new([form_encoded(&secret), secret]))
@@ -162,6 +169,7 @@ impl fmt::Debug for ClientAuth {
 pub(super) enum AuthProblem {
     NoSecret(BoxError),
     ControlCharacter,
+    Empty,
 }
 
 impl AuthProblem {
@@ -172,6 +180,11 @@ impl AuthProblem {
             Self::ControlCharacter => EndpointError::UnusableSecret {
                 url,
                 problem: "it has a control character, such as a line break at its end; trim it",
+            },
+            Self::Empty => EndpointError::UnusableSecret {
+                url,
+                problem: "it is empty; is the setting missing? A client without one is \
+                          ClientAuth::none",
             },
         }
     }
@@ -263,7 +276,7 @@ mod tests {
     proptest::proptest! {
         // rule 2
         #[test]
-        fn basic_carries_any_id_and_secret(id in ".*", secret in ".*") {
+        fn basic_carries_any_id_and_secret(id in ".*", secret in "\\PC*") {
             let header = header(&ClientAuth::basic(&*id, &*secret));
             let credentials = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
             let pair = BASE64_STANDARD.decode(credentials).unwrap();
@@ -302,17 +315,31 @@ mod tests {
     }
 
     #[test]
-    fn credentials_that_basic_cannot_carry_unencoded_are_refused() {
-        let message = refusal(&ClientAuth::basic_unencoded("id", "hunter2\n"));
-        assert!(message.contains("trim it"), "{message}");
-        assert!(!message.contains("hunter2"), "{message}");
+    fn a_secret_that_can_be_none_is_refused() {
+        for auth in [
+            ClientAuth::basic("id", "hunter2\n"),
+            ClientAuth::basic_unencoded("id", "hunter2\n"),
+            ClientAuth::post("id", "hunter2\n"),
+        ] {
+            let message = refusal(&auth);
+            assert!(message.contains("trim it"), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+        // rule 8: a confidential client authenticates; left out, this would say it has no secret.
+        assert!(refusal(&ClientAuth::post("id", "")).contains("empty"));
+        // Some servers have clients whose password is empty.
+        assert_eq!(header(&ClientAuth::basic("id", "")), "Basic aWQ6");
+    }
+
+    #[test]
+    fn an_id_that_basic_cannot_carry_unencoded_is_refused() {
         for id in ["a:b", "a\n", ""] {
             assert!(
                 ClientAuth::basic_unencoded(id, "x").check().is_err(),
                 "{id:?}"
             );
         }
-        assert!(ClientAuth::basic("a:b\n", "x\n").check().is_ok());
+        assert!(ClientAuth::basic("a:b\n", "x").check().is_ok());
         assert!(ClientAuth::basic("", "x").check().is_err());
     }
 

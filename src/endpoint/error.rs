@@ -39,6 +39,8 @@ pub enum EndpointError {
         url: Arc<str>,
         /// What the innermost cause says.
         problem: String,
+        /// What to look at.
+        advice: &'static str,
         /// What the transport said.
         cause: BoxError,
     },
@@ -193,10 +195,14 @@ impl fmt::Display for EndpointError {
             Self::UnusableSecret { url, problem } => {
                 write!(f, "the client secret for {url} can't be sent: {problem}")
             }
-            Self::Unreachable { url, problem, .. } => write!(
+            Self::Unreachable {
+                url,
+                problem,
+                advice,
+                ..
+            } => write!(
                 f,
-                "{SERVER} {url} can't be reached ({problem}), and nothing was sent; check its \
-                 host name, the network and its certificate"
+                "{SERVER} {url} can't be reached ({problem}), and nothing was sent; {advice}"
             ),
             Self::Interrupted { url, problem, .. } => write!(
                 f,

@@ -128,6 +128,7 @@ mod tests {
             let error = ask(host, trusted).await.unwrap_err();
             assert!(error.contains("certificate"), "{error}");
             assert!(error.contains("nothing was sent"), "{error}");
+            assert!(error.contains(".transport("), "what to do: {error}");
         }
     }
 

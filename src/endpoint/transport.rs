@@ -132,6 +132,7 @@ impl Failure {
             Self::Service(cause) if nothing_was_sent(&*cause) => EndpointError::Unreachable {
                 url,
                 problem: innermost(&cause),
+                advice: advice(&*cause),
                 cause,
             },
             Self::Service(cause) | Self::Body(cause) => EndpointError::Interrupted {
@@ -165,6 +166,31 @@ fn nothing_was_sent(error: Cause<'_>) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     })
+}
+
+/// What to look at, for a server that can't be reached.
+fn advice(error: Cause<'_>) -> &'static str {
+    let refused = |error: Cause<'_>| {
+        error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if chain(error).any(refused) {
+        return "check its host and port, and that it is running";
+    }
+    #[cfg(feature = "https-client")]
+    if chain(error).any(is_tls) {
+        return "check its certificate; one that isn't signed by a root of the system's needs a \
+                client of its own (.transport(…))";
+    }
+    "check its host name and the network"
+}
+
+/// rustls' errors travel inside `io::Error`s, which hide them from `source()`.
+#[cfg(feature = "https-client")]
+fn is_tls(error: Cause<'_>) -> bool {
+    let inside = || error.downcast_ref::<io::Error>()?.get_ref();
+    error.is::<rustls::Error>() || inside().is_some_and(|inner| is_tls(inner))
 }
 
 #[cfg(test)]

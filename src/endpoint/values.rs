@@ -30,7 +30,8 @@ pub(super) fn lifetime(value: Option<Value>) -> Result<Option<Duration>, Unreada
     if seconds <= 0.0 {
         return Ok(None);
     }
-    Duration::try_from_secs_f64(seconds.min(MAX_LIFETIME))
+    // Less than a second is a second: a token that is gone at once would be asked for at once.
+    Duration::try_from_secs_f64(seconds.clamp(1.0, MAX_LIFETIME))
         .map(Some)
         .map_err(|_| Unreadable)
 }
@@ -92,6 +93,7 @@ mod tests {
             assert_eq!(lifetime(json(unknown)), Ok(None), "{unknown}");
         }
         assert_eq!(lifetime(None), Ok(None));
+        assert_eq!(lifetime(json("0.01")), Ok(Some(Duration::from_secs(1))));
         let huge = Ok(Some(Duration::from_secs(2_147_483_647)));
         for clamped in ["2147483648", "18446744073709551616", "1e300", "\"1e999\""] {
             assert_eq!(lifetime(json(clamped)), huge, "{clamped}");
