@@ -7,6 +7,7 @@ mod last_act;
 mod refresh;
 mod snapshot;
 mod state;
+mod tasks;
 
 use std::{
     fmt,
@@ -19,8 +20,9 @@ use tokio::sync::watch;
 pub(crate) use self::snapshot::{Credential, Generation};
 use self::{
     flight::FlightError,
-    refresh::{Boarding, Shared},
+    refresh::Boarding,
     snapshot::{Policy, Snapshot},
+    state::Shared,
 };
 use crate::{
     clock::Clock,

@@ -1,15 +1,36 @@
-//! What a cache knows beyond the token that requests read; all of it behind one lock.
+//! What the clones of a cache share: the token that requests read, and the rest behind one lock.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
+use arc_swap::ArcSwapOption;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
     CacheState,
     backoff::{Backoff, Doubt},
-    snapshot::{Generation, Snapshot},
+    snapshot::{Generation, Policy, Snapshot},
 };
-use crate::{clock::Moment, source::TokenError, token::AccessToken};
+use crate::{
+    clock::{Clock, Moment},
+    source::{ErasedSource, TokenError},
+    token::AccessToken,
+};
+
+/// What all clones of a cache share.
+pub(super) struct Shared {
+    /// What every request reads. Stored only under the lock. What is here can be sent.
+    pub(super) current: ArcSwapOption<Snapshot>,
+    state: Mutex<State>,
+    /// Whether an acceptance would be news; spares accepted requests the lock. A hint: `Relaxed`.
+    pub(super) in_doubt: AtomicBool,
+    pub(super) source: Arc<dyn ErasedSource>,
+    pub(super) policy: Policy,
+    pub(super) clock: Clock,
+    watched: watch::Sender<CacheState>,
+}
 
 #[derive(Default)]
 pub(super) struct State {
@@ -49,6 +70,65 @@ pub(super) struct Seat {
     pub(super) flight: u64,
     pub(super) took_off: Instant,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Shared {
+    pub(super) fn new(source: Arc<dyn ErasedSource>, policy: Policy, clock: Clock) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            state: Mutex::default(),
+            in_doubt: AtomicBool::new(false),
+            source,
+            policy,
+            clock,
+            watched: watch::Sender::new(CacheState::Empty),
+        }
+    }
+
+    /// The guards of a receiver must not get to callers: one that is held across a call of the
+    /// cache would make that call wait for itself.
+    pub(super) fn watch(&self) -> watch::Receiver<CacheState> {
+        self.watched.subscribe()
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_doubt(&self, state: &State) {
+        self.in_doubt
+            .store(state.doubt.awaits_acceptance(), Ordering::Relaxed);
+    }
+
+    pub(super) fn tell(&self, state: &State) {
+        let now_is = state.describe();
+        self.watched.send_if_modified(|told| {
+            let news = !told.is_like(&now_is);
+            *told = now_is;
+            news
+        });
+    }
+
+    pub(super) fn id(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).addr()
+    }
+}
+
+impl Drop for Shared {
+    /// Leaves no task behind.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let keeper = state.keeper.take().and_then(|keeper| keeper.task);
+        let flight = state.flight.take().and_then(|flight| flight.task);
+        for task in [keeper, flight].into_iter().flatten() {
+            task.abort();
+        }
+    }
 }
 
 impl State {
