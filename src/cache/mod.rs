@@ -8,16 +8,16 @@ mod refresh;
 mod snapshot;
 mod state;
 mod tasks;
+mod watch;
 
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use tokio::sync::watch;
-
 pub(crate) use self::snapshot::{Credential, Generation};
+pub use self::watch::{CacheState, CacheWatch};
 use self::{
     flight::FlightError,
     refresh::Boarding,
@@ -116,9 +116,7 @@ impl TokenCache {
 
     /// Follows [`state`](Self::state). Differs from it in that a change can be waited for.
     pub fn watch(&self) -> CacheWatch {
-        CacheWatch {
-            states: self.shared.watch(),
-        }
+        CacheWatch::of(self.shared.watch())
     }
 
     /// What a request takes along, if there is a token: one load, no lock, no clock.
@@ -210,39 +208,6 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-/// Follows the state of a [`TokenCache`]; made by [`TokenCache::watch`]. It doesn't keep the cache
-/// alive.
-#[derive(Debug, Clone)]
-pub struct CacheWatch {
-    states: watch::Receiver<CacheState>,
-}
-
-impl CacheWatch {
-    /// Waits until the state is another than when it was last looked at through this watch, and
-    /// gives it; states in between may be missed. `None` once the last clone of the cache is gone.
-    pub async fn changed(&mut self) -> Option<CacheState> {
-        self.states.changed().await.ok()?;
-        Some(self.current())
-    }
-
-    /// Waits until the state is one that `is_it` says it is, which it may be already, and gives
-    /// it. `None` once the last clone of the cache is gone.
-    pub async fn wait_for(&mut self, is_it: impl Fn(&CacheState) -> bool) -> Option<CacheState> {
-        loop {
-            let state = self.current();
-            if is_it(&state) {
-                return Some(state);
-            }
-            self.states.changed().await.ok()?;
-        }
-    }
-
-    /// The state as it is now.
-    pub fn current(&mut self) -> CacheState {
-        self.states.borrow_and_update().clone()
-    }
-}
-
 /// The refresh policy of a [`TokenCache`].
 #[must_use]
 pub struct TokenCacheBuilder {
@@ -294,43 +259,5 @@ impl fmt::Debug for TokenCacheBuilder {
             .field("policy", &self.policy)
             .field("clock", &self.clock)
             .finish_non_exhaustive()
-    }
-}
-
-/// How a [`TokenCache`] is doing.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum CacheState {
-    /// No token, and none is being fetched: new, idle or invalidated.
-    Empty,
-    /// A token is at hand.
-    Valid,
-    /// A token is being fetched, after no failure; an older one may still be at hand
-    /// ([`has_token`](TokenCache::has_token)).
-    Renewing,
-    /// The last fetch failed. An older token may still be at hand
-    /// ([`has_token`](TokenCache::has_token)). Lasts until a token is fetched, also while that is
-    /// being tried.
-    #[non_exhaustive]
-    Failing {
-        /// When the first of the failures in a row was.
-        since: Instant,
-        /// The last failure.
-        error: TokenError,
-        /// Before this moment nothing is asked of the source.
-        retry_at: Instant,
-    },
-}
-
-impl CacheState {
-    /// Whether a watcher would see no difference.
-    fn is_like(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Empty, Self::Empty)
-            | (Self::Valid, Self::Valid)
-            | (Self::Renewing, Self::Renewing) => true,
-            (Self::Failing { retry_at: a, .. }, Self::Failing { retry_at: b, .. }) => a == b,
-            _ => false,
-        }
     }
 }

@@ -9,9 +9,9 @@ use arc_swap::ArcSwapOption;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use super::{
-    CacheState,
     backoff::{Backoff, Doubt},
     snapshot::{Generation, Policy, Snapshot},
+    watch::CacheState,
 };
 use crate::{
     clock::{Clock, Moment},
