@@ -32,11 +32,11 @@ async fn run() -> Result<(), BoxError> {
     let client = ServiceBuilder::new().layer(oauth).service(hyper); // clones share the token
 
     let request = Request::get(api).body(Empty::<Bytes>::new())?;
-    let response = client.oneshot(request).await?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
+    let (head, body) = client.oneshot(request).await?.into_parts();
+    let (status, body) = (head.status, body.collect().await?.to_bytes());
     println!("{status}\n{}", String::from_utf8_lossy(&body));
-    Ok(())
+    let refused = || format!("{url} answered {status}").into();
+    status.is_success().then_some(()).ok_or_else(refused)
 }
 
 fn setting(name: &str) -> Result<String, String> {
