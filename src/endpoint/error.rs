@@ -204,11 +204,17 @@ impl fmt::Display for EndpointError {
                 f,
                 "{SERVER} {url} can't be reached ({problem}), and nothing was sent; {advice}"
             ),
-            Self::Interrupted { url, problem, .. } => write!(
-                f,
-                "the connection to {SERVER} {url} broke before the answer was complete \
-                 ({problem}); trying again may help"
-            ),
+            Self::Interrupted { url, problem, .. } => {
+                write!(
+                    f,
+                    "the connection to {SERVER} {url} broke before the answer was complete \
+                     ({problem}); trying again may help"
+                )?;
+                if url.starts_with("http://") {
+                    f.write_str(", unless it is an https server")?;
+                }
+                Ok(())
+            }
             Self::TimedOut { url, limit } => write!(
                 f,
                 "{SERVER} {url} didn't answer within {limit:?}; trying again may help, or a longer \

@@ -132,6 +132,27 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_port_that_does_not_speak_https_is_told_from_a_bad_certificate() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+                .await
+                .unwrap();
+        });
+        let mut request = Request::new(Full::new(Bytes::from_static(b"x")));
+        *request.uri_mut() = format!("https://127.0.0.1:{port}/token").parse().unwrap();
+        let transport = trusting(RootCertStore::empty()).unwrap();
+        let failure = transport.send(request).await.err().unwrap();
+        server.await.unwrap();
+        let url = Arc::from("https://as.example/token");
+        let error = failure.at(&url, &Redactor::new([])).to_string();
+        assert!(error.contains("speaks https"), "{error}");
+    }
+
     #[test]
     fn without_root_certificates_there_is_advice() {
         let error = roots(CertificateResult::default()).unwrap_err().to_string();

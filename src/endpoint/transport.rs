@@ -179,18 +179,22 @@ fn advice(error: Cause<'_>) -> &'static str {
         return "check its host and port, and that it is running";
     }
     #[cfg(feature = "https-client")]
-    if chain(error).any(is_tls) {
-        return "check its certificate; one that isn't signed by a root of the system's needs a \
-                client of its own (.transport(…))";
+    match chain(error).find_map(tls) {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            return "check its certificate; where its root isn't one of the system's, add it (or \
+                    point SSL_CERT_FILE to it), or bring a client of your own (.transport(…))";
+        }
+        Some(_) => return "check that its port speaks https",
+        None => {}
     }
     "check its host name and the network"
 }
 
 /// rustls' errors travel inside `io::Error`s, which hide them from `source()`.
 #[cfg(feature = "https-client")]
-fn is_tls(error: Cause<'_>) -> bool {
-    let inside = || error.downcast_ref::<io::Error>()?.get_ref();
-    error.is::<rustls::Error>() || inside().is_some_and(|inner| is_tls(inner))
+fn tls<'a>(error: Cause<'a>) -> Option<&'a rustls::Error> {
+    let inside = || tls(error.downcast_ref::<io::Error>()?.get_ref()?);
+    error.downcast_ref().or_else(inside)
 }
 
 #[cfg(test)]
@@ -302,6 +306,7 @@ mod tests {
         };
         let refused = at(io::ErrorKind::ConnectionRefused);
         assert!(matches!(refused, EndpointError::Unreachable { .. }));
+        assert!(refused.to_string().contains("its host and port"));
         let broken = at(io::ErrorKind::ConnectionReset);
         assert!(matches!(broken, EndpointError::Interrupted { .. }));
         assert!(broken.to_string().contains("the innermost"));
