@@ -52,8 +52,13 @@ impl OAuthLayer {
     /// A layer whose token travels to one origin: scheme, host and port, as in
     /// `https://api.example.com`.
     ///
+    /// A request to another host, port or scheme goes out without the token: a 401 without any
+    /// token request is a reason to compare the origin first (with the feature `tracing`, an event
+    /// says so). There are no wildcards.
+    ///
     /// A request whose URI names no server (a tonic channel adds it further down) belongs to
-    /// whatever the inner service is connected to, and gets the token.
+    /// whatever the inner service is connected to, and gets the token. Where that is, and whether
+    /// the way is encrypted, this layer can't see.
     ///
     /// # Errors
     ///
@@ -118,7 +123,8 @@ impl OAuthLayer {
     }
 
     /// By default a refused request is sent once more with a fresh token: this leaves that to the
-    /// caller. A refusal still makes the next request wait for a fresh token.
+    /// caller. A refusal still makes the next request wait for a fresh token, unless refreshes are
+    /// held back because the last ones were refused as well.
     #[must_use]
     pub fn without_retry(mut self) -> Self {
         self.choices.retry = Retry::Never;

@@ -18,6 +18,19 @@ pub(crate) fn failed(error: &dyn Display) {
     let _ = error;
 }
 
+/// A request goes to an origin that isn't named, without the token.
+pub(crate) fn elsewhere(uri: &http::Uri) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        scheme = uri.scheme_str(),
+        host = uri.host(),
+        port = uri.port_u16(),
+        "request to another origin than the layer's: sent without the token"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = uri;
+}
+
 /// A server refused a token.
 pub(crate) fn refused(generation: u64) {
     #[cfg(feature = "tracing")]

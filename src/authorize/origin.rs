@@ -5,7 +5,7 @@ use std::{error::Error, fmt, net::Ipv6Addr};
 use http::Uri;
 
 use super::Step;
-use crate::secret::is_loopback;
+use crate::{metrics, secret::is_loopback};
 
 /// One origin, normalised: lower case, default port filled in.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +63,10 @@ impl Origins {
             Self::Any => uri.host().and_then(|_| Scheme::of(uri.scheme_str()?)),
         };
         match ours {
-            None => Ok(Step::Leave),
+            None => {
+                metrics::elsewhere(uri);
+                Ok(Step::Leave)
+            }
             Some(Scheme::Https) => Ok(Step::Authorize),
             Some(Scheme::Http) if allow_plaintext || is_loopback(self.host(uri)) => {
                 Ok(Step::Authorize)
@@ -103,6 +106,9 @@ impl Origin {
         }
         if authority.host().is_empty() {
             return Err(flaw(Flaw::NotAUrl));
+        }
+        if authority.host().contains('*') {
+            return Err(flaw(Flaw::Wildcard));
         }
         // `Uri` takes "host:" and "host:99999" for an authority without a port.
         let port = match authority.as_str().get(authority.host().len()..) {
@@ -187,6 +193,7 @@ enum Flaw {
     Userinfo,
     Path,
     Port,
+    Wildcard,
     NoneGiven,
 }
 
@@ -226,6 +233,11 @@ impl fmt::Display for InvalidOrigin {
                 "\"{text}\" is more than an origin: leave out the path, the query and the fragment"
             ),
             Flaw::Port => write!(f, "\"{text}\" has a port that is none: give 1 to 65535"),
+            Flaw::Wildcard => write!(
+                f,
+                "\"{text}\" has a wildcard, and there are none: name each origin \
+                 (OAuthLayer::for_origins)"
+            ),
             Flaw::NoneGiven => f.write_str(
                 "no origin was given, so that no request would get a token: name at least one, or \
                  use OAuthLayer::for_any_origin",
@@ -357,6 +369,7 @@ mod tests {
             ("https://api.example.com?key=hunter2", "path"),
             ("https://api.example.com/#f", "path"),
             ("https://api.example.com:99999", "port"),
+            ("https://*.example.com", "for_origins"),
             ("https://user:hunter2@api.example.com", "leave them out"),
         ] {
             let error = Origins::among([text]).unwrap_err();
