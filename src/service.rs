@@ -30,9 +30,48 @@ use crate::{
 /// to be had, a [`DestinationError`] if the token must not go where the request goes, and
 /// otherwise the inner service's own error.
 ///
-/// The inner service gets bodies of the type [`ReplayBody`]. One that takes a single body type has
-/// them mapped: over a tonic channel, `ServiceBuilder::new().layer(oauth)` is followed by
-/// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))`.
+/// # The inner service
+///
+/// It is `Clone`, and takes requests with bodies of the type [`ReplayBody<B>`](ReplayBody), `B`
+/// being the type of the requests' own bodies. A client's body type is best left to the compiler; one
+/// that is fixed is mapped to:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::{BodyExt, Full, combinators::BoxBody};
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower::{ServiceBuilder, util::BoxCloneSyncService};
+/// use tower_oauth::{AccessToken, BoxError, OAuth, OAuthLayer, ReplayBody};
+///
+/// # let source = || async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) };
+/// let layer = OAuthLayer::for_origin("http://localhost:8080", source)?;
+///
+/// // A type that can be named.
+/// type Api = OAuth<Client<hyper_util::client::legacy::connect::HttpConnector, ReplayBody<Full<Bytes>>>>;
+/// let http = Client::builder(TokioExecutor::new()).build_http();
+/// let named: Api = ServiceBuilder::new().layer(layer.clone()).service(http);
+///
+/// // One that needn't be.
+/// let boxed: BoxCloneSyncService<Request<Full<Bytes>>, _, BoxError> = BoxCloneSyncService::new(named);
+///
+/// // A client whose body type is fixed.
+/// let fixed: Client<_, BoxBody<Bytes, BoxError>> =
+///     Client::builder(TokioExecutor::new()).build_http();
+/// let client = ServiceBuilder::new()
+///     .layer(layer)
+///     .map_request(|request: Request<ReplayBody<Full<Bytes>>>| request.map(BodyExt::boxed))
+///     .service(fixed);
+/// # drop((boxed, client));
+/// # Ok::<(), tower_oauth::InvalidOrigin>(())
+/// ```
+///
+/// Over a tonic channel the mapping is
+/// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))`; a [`TokenError`]
+/// is then found among the sources of a `Status` with code `Unknown`.
+///
+/// Services that aren't `Clone`, such as a rate limit, go around the layer, or into a buffer below
+/// it.
 #[derive(Clone)]
 pub struct OAuth<S> {
     inner: S,

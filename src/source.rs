@@ -20,6 +20,23 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// # drop(cache);
 /// ```
 ///
+/// What it captures it clones for each call, which may outlive the one before:
+///
+/// ```
+/// use std::{fs, path::PathBuf};
+/// use tower_oauth::{AccessToken, TokenCache, TokenError};
+///
+/// let path = PathBuf::from("/var/run/secrets/token");
+/// let cache = TokenCache::from(move || {
+///     let path = path.clone();
+///     async move {
+///         let text = fs::read_to_string(path).map_err(TokenError::transient)?;
+///         Ok(AccessToken::bearer(text.trim_end())?)
+///     }
+/// });
+/// # drop(cache);
+/// ```
+///
 /// A source with a memory of its own must not hand back the token that was just refused:
 ///
 /// ```
@@ -37,6 +54,11 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of tokens",
+    note = "pass a `TokenCache` by value (`cache.clone()`), finish a builder with `.build()`, pass \
+            an `async` closure without arguments, or implement `TokenSource`"
+)]
 pub trait TokenSource: Send + Sync + 'static {
     /// Gets one token.
     ///
@@ -81,7 +103,21 @@ impl<'a> Demand<'a> {
 /// Why there is no token. Cheap to clone: one failure is handed to every caller that waited.
 ///
 /// It displays as the error it was made from, and leads to that one's cause by
-/// [`source`](Error::source).
+/// [`source`](Error::source). The error itself can be had, too:
+///
+/// ```
+/// use tower_oauth::{BoxError, EndpointError, TokenError};
+///
+/// fn wrong_credentials(error: &BoxError) -> bool {
+///     let Some(error) = error.downcast_ref::<TokenError>() else {
+///         return false; // the inner service's own
+///     };
+///     let refused = error.get_ref().downcast_ref::<EndpointError>();
+///     matches!(refused, Some(EndpointError::Refused { code: Some(code), .. }) if code == "invalid_client")
+/// }
+/// # let error: BoxError = TokenError::transient("down").into();
+/// # assert!(!wrong_credentials(&error));
+/// ```
 #[derive(Clone)]
 pub struct TokenError {
     transient: bool,

@@ -104,12 +104,34 @@ impl TokenCache {
     }
 
     /// Whether requests have a token right now, and needn't wait for one. An idle cache lets its
-    /// token go, so this is no readiness check: [`ready`](Self::ready) is.
+    /// token go, so this is no readiness check either: see [`state`](Self::state).
     pub fn has_token(&self) -> bool {
         self.shared.current.load().is_some()
     }
 
-    /// How the cache is doing: what a health check shows.
+    /// How the cache is doing: for a dashboard, a log or a health page.
+    ///
+    /// It changes only when somebody asks for a token, so a readiness check that goes by it would
+    /// never recover without traffic. Such a check asks itself, which costs nothing while there is
+    /// a token:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::timeout;
+    /// use tower_oauth::TokenCache;
+    ///
+    /// /// The status for `/readyz`.
+    /// async fn readyz(cache: &TokenCache) -> u16 {
+    ///     match timeout(Duration::from_secs(1), cache.ready()).await {
+    ///         Ok(Ok(())) => 200,
+    ///         Ok(Err(_)) | Err(_) => 503,
+    ///     }
+    /// }
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # let cache = TokenCache::from(|| async { Ok(tower_oauth::AccessToken::bearer("a")?) });
+    /// # assert_eq!(runtime.block_on(readyz(&cache)), 200);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn state(&self) -> CacheState {
         self.shared.watch().borrow().clone()
     }

@@ -12,7 +12,7 @@ use crate::source::TokenError;
 pub enum CacheState {
     /// No token, and none is being fetched: new, idle or invalidated.
     Empty,
-    /// A token is at hand.
+    /// A token is at hand; whether servers accept it is for their answers to say.
     Valid,
     /// A token is being fetched, after no failure; an older one may still be at hand
     /// ([`has_token`](crate::TokenCache::has_token)).
