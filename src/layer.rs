@@ -7,8 +7,8 @@ use tower_layer::Layer;
 use crate::{
     authorize::{Authorize, InvalidOrigin, Origins},
     cache::TokenCache,
-    rejection::{ResponseHead, Verdict},
-    service::{Choices, Judge, OAuth, Retry},
+    rejection::{Judge, ResponseHead, Verdict},
+    service::{Choices, OAuth, Retry},
 };
 
 /// Wraps an HTTP service so that its requests carry an access token.

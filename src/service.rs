@@ -18,7 +18,7 @@ use tower_service::Service;
 use crate::{
     authorize::{self, Authorize, DestinationError, Step},
     cache::{Credential, TokenCache},
-    rejection::{self, ResponseHead, Verdict},
+    rejection::{Judge, Verdict},
     replay::{self, Replay, ReplayBody},
     source::{BoxError, TokenError},
 };
@@ -94,13 +94,6 @@ pub(crate) enum Retry {
     Never,
     /// Yes, if its body is at most this long.
     UpTo(usize),
-}
-
-/// Who says whether an answer refuses the token.
-#[derive(Clone)]
-pub(crate) enum Judge {
-    Standard,
-    Custom(Arc<dyn Fn(ResponseHead<'_>) -> Verdict + Send + Sync>),
 }
 
 impl<S> OAuth<S> {
@@ -415,25 +408,6 @@ where
             credential: self.credential,
             choices: self.choices,
         }
-    }
-}
-
-impl Judge {
-    fn verdict<R>(&self, answer: &Response<R>) -> Verdict {
-        let head = ResponseHead::of(answer);
-        match self {
-            Self::Standard => rejection::standard(head),
-            Self::Custom(judge) => judge(head),
-        }
-    }
-}
-
-impl fmt::Debug for Judge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Standard => "Standard",
-            Self::Custom(_) => "Custom",
-        })
     }
 }
 

@@ -39,6 +39,7 @@
 
 mod challenge;
 mod grpc;
+mod judge;
 
 #[cfg(test)]
 mod cases;
@@ -48,6 +49,7 @@ mod properties;
 mod reading;
 
 use self::challenge::Complaint;
+pub(crate) use self::judge::Judge;
 
 /// What an answer says of the token that was sent with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
