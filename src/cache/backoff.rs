@@ -192,6 +192,9 @@ mod tests {
         assert!(last <= LONGEST_PAUSE);
         backoff.succeeded();
         assert!(backoff.failing().is_none());
+        backoff.failed(TokenError::transient("down"), now);
+        let anew = backoff.failing().unwrap().retry_at - now;
+        assert!(anew <= FIRST_PAUSE, "a token ends the story");
     }
 
     #[test]
@@ -258,7 +261,7 @@ mod tests {
             now = at(now, 60.0);
         }
         doubt.forced(now);
-        assert!(!doubt.may_force(at(now, 7.9)));
+        assert!(!doubt.may_force(at(now, 15.9)));
     }
 
     #[test]

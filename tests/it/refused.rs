@@ -2,10 +2,13 @@
 //! request; and no storm.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -166,6 +169,51 @@ fn an_endpoint_that_always_refuses_does_not_take_the_token_from_the_others() {
     });
 }
 
+/// As above, but so seldom that each refusal could pass for a new story.
+#[test]
+fn an_endpoint_that_refuses_now_and_then_does_not_cost_a_token_each_time() {
+    paused(async {
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        let good = Api::accepting(|_| true).behind(&cache);
+        let bad = Api::accepting(|_| false).behind(&cache);
+        for minute in 0..240 {
+            assert_eq!(get(&good, minute).await.unwrap(), 200);
+            assert_eq!(get(&bad, minute).await.unwrap(), 401);
+            advance(secs(60)).await;
+            settle().await;
+        }
+        // One every five minutes in the end.
+        assert!(ledger.calls() <= 60, "{}", ledger.calls());
+    });
+}
+
+#[test]
+fn a_second_refusal_is_the_callers_even_where_there_is_a_newer_token() {
+    paused(async {
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        let api = Api::accepting(|_| false);
+        let client = api.behind(&cache);
+        let mut late = pin!(start(&client, "late").await.unwrap());
+        until_sent_twice(&api, late.as_mut()).await;
+        cache.invalidate();
+        cache.ready().await.unwrap();
+        assert_eq!(late.await.unwrap().status(), 401);
+        assert_eq!(api.tokens(), ["token-1", "token-2"], "at most two sends");
+        assert_eq!(ledger.calls(), 3);
+    });
+}
+
+/// Polls `request` up to its second send, whose answer comes later.
+async fn until_sent_twice<F: Future>(api: &Api, mut request: Pin<&mut F>) {
+    while api.sends() < 2 {
+        let pending = poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx).is_pending())).await;
+        assert!(pending, "the answer to the second send comes later");
+        settle().await;
+    }
+}
+
 #[test]
 fn an_acceptance_ends_the_pause() {
     paused(async {
@@ -187,6 +235,42 @@ fn an_acceptance_ends_the_pause() {
             assert_eq!(get(&healed, calls).await.unwrap(), 200);
             assert_eq!(ledger.calls(), calls, "revoked: {token:?}");
         }
+    });
+}
+
+#[test]
+fn the_acceptance_of_an_older_token_ends_no_pause() {
+    paused(async {
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let good = Api::accepting(|_| true).behind(&cache);
+        let bad = Api::accepting(|_| false).behind(&cache);
+        let late = start(&good, "with token-1").await.unwrap();
+        assert_eq!(get(&bad, 0).await.unwrap(), 401);
+        assert_eq!(late.await.unwrap().status(), 200);
+        assert_eq!(get(&bad, 1).await.unwrap(), 401);
+        assert_eq!(ledger.calls(), 2, "the pause");
+    });
+}
+
+#[test]
+fn the_acceptance_of_an_older_token_on_a_second_send_ends_no_pause() {
+    paused(async {
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let api = Api::accepting(|token| token == "token-2");
+        let client = api.behind(&cache);
+        let mut late = pin!(start(&client, "late").await.unwrap());
+        until_sent_twice(&api, late.as_mut()).await;
+        cache.invalidate();
+        let bad = Api::accepting(|_| false).behind(&cache);
+        assert_eq!(get(&bad, 0).await.unwrap(), 401);
+        assert_eq!(ledger.calls(), 3, "invalidated once, and the pause");
+        assert_eq!(late.await.unwrap().status(), 200);
+        assert_eq!(get(&bad, 1).await.unwrap(), 401);
+        assert_eq!(ledger.calls(), 3, "the pause");
     });
 }
 
