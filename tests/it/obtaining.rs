@@ -6,10 +6,10 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, advance, sleep},
 };
-use tower_oauth::{AccessToken, CacheState, OAuthLayer, TokenCache, TokenError};
+use tower_oauth::{AccessToken, CacheState, OAuthLayer, TokenCache, TokenError, TokenSource};
 
 use crate::support::{
     api::{Api, ORIGIN, get},
@@ -322,6 +322,119 @@ fn a_keeper_that_dies_with_its_runtime_unpublishes_and_the_next_caller_starts_an
 }
 
 #[test]
+fn a_keeper_that_panics_unpublishes_and_the_next_caller_starts_another() {
+    paused(async {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (ledger, source) = numbered(HOUR);
+        let cache = {
+            let stopped = Arc::clone(&stopped);
+            TokenCache::builder(source).wall_clock(move || {
+                assert!(!stopped.load(Ordering::SeqCst), "the clock panics");
+                SystemTime::UNIX_EPOCH
+            })
+        };
+        let cache = cache.build();
+        cache.ready().await.unwrap();
+        stopped.store(true, Ordering::SeqCst);
+        sleep(secs(30)).await;
+        settle().await;
+        assert!(!cache.has_token(), "nobody watches over the token's end");
+
+        stopped.store(false, Ordering::SeqCst);
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+        assert!(cache.has_token());
+        sleep(HOUR).await;
+        settle().await;
+        assert!(!cache.has_token(), "the new keeper does");
+        assert_eq!(ledger.calls(), 1);
+    });
+}
+
+/// A new keeper finds the token due, as it must: it can't know what is under way.
+#[test]
+fn a_token_that_is_due_again_while_it_is_renewed_is_asked_for_once() {
+    let (ledger, source) = slow(HOUR, secs(5));
+    let (first, cache) = due_on_a_runtime(source);
+    let second = paused_runtime();
+    second.block_on(async {
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+        settle().await;
+    });
+    assert_eq!(ledger.calls(), 2, "the renewal");
+    drop(first);
+    assert!(!cache.has_token(), "the keeper is gone");
+    second.block_on(async {
+        for _ in 0..3 {
+            assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+            settle().await;
+        }
+        sleep(secs(5)).await;
+        settle().await;
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-2");
+    });
+    assert_eq!(ledger.calls(), 2);
+}
+
+#[test]
+fn a_renewal_that_is_lost_with_its_runtime_is_started_anew_by_the_next_caller() {
+    let (ledger, source) = scripted(|n| async move {
+        if n == 2 {
+            std::future::pending::<()>().await;
+        }
+        Ok(token(n, HOUR))
+    });
+    let (keepers, cache) = due_on_a_runtime(source);
+    let doomed = paused_runtime();
+    doomed.block_on(async {
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+        settle().await;
+    });
+    assert_eq!(ledger.calls(), 2, "the renewal");
+    drop(doomed);
+    keepers.block_on(async {
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+        settle().await;
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-3");
+    });
+    assert_eq!(ledger.calls(), 3);
+}
+
+#[test]
+fn a_renewal_that_cannot_start_is_left_to_the_next_caller() {
+    let (ledger, source) = numbered(HOUR);
+    let (runtime, cache) = due_on_a_runtime(source);
+    for _ in 0..2 {
+        let token = poll_once(cache.get()).unwrap().unwrap();
+        assert_eq!(token.expose_secret(), "token-1");
+    }
+    assert_eq!(ledger.calls(), 1, "there is no runtime");
+    runtime.block_on(async {
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-1");
+        settle().await;
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-2");
+    });
+    assert_eq!(ledger.calls(), 2);
+}
+
+/// A cache whose token is due, and the runtime that its keeper is on.
+fn due_on_a_runtime(source: impl TokenSource) -> (Runtime, TokenCache) {
+    // The paused clocks of two runtimes differ; this one is the same on both.
+    let wall = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&wall);
+    let cache = TokenCache::builder(source)
+        .wall_clock(move || SystemTime::UNIX_EPOCH + secs(seen.load(Ordering::SeqCst)))
+        .build();
+    let runtime = paused_runtime();
+    runtime.block_on(async {
+        cache.ready().await.unwrap();
+        wall.store(3500, Ordering::SeqCst);
+        sleep(secs(30)).await;
+        settle().await;
+    });
+    (runtime, cache)
+}
+
+#[test]
 fn without_a_runtime_the_error_says_so() {
     let cache = TokenCache::from(|| async { Ok(AccessToken::bearer("a")?) });
     let error = poll_once(cache.get()).unwrap().unwrap_err();
@@ -377,6 +490,38 @@ fn the_last_handle_takes_its_tasks_along() {
         assert_eq!(tasks(), before + 1);
         drop(other);
         tokio::task::yield_now().await;
+        assert_eq!(tasks(), before);
+    });
+}
+
+#[test]
+fn there_is_one_keeper_however_often_the_token_is_renewed() {
+    paused(async {
+        let before = tasks();
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        for renewed in 2..=5 {
+            settle().await;
+            advance(secs(3500)).await;
+            settle().await;
+            cache.ready().await.unwrap();
+            settle().await;
+            assert_eq!((ledger.calls(), tasks()), (renewed, before + 1));
+        }
+    });
+}
+
+#[test]
+fn an_invalidated_token_takes_its_keeper_along() {
+    paused(async {
+        let before = tasks();
+        let (_, source) = numbered(HOUR);
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        assert_eq!(tasks(), before + 1, "the keeper");
+        cache.invalidate();
+        settle().await;
         assert_eq!(tasks(), before);
     });
 }

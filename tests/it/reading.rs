@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::Full;
-use tokio::{task::JoinSet, time::advance};
+use tokio::{runtime::Handle, task::JoinSet, time::advance};
 use tower::{Layer, Service, ServiceExt};
 use tower_oauth::{OAuth, OAuthLayer, TokenCache, TokenError};
 
@@ -29,7 +29,7 @@ use crate::support::{
     paused, secs,
     server::token_of,
     settle,
-    source::{numbered, scripted, token},
+    source::{failing, numbered, scripted, token},
 };
 
 const HOUR: Duration = secs(3600);
@@ -123,6 +123,35 @@ fn a_request_reads_no_clock() {
     });
 }
 
+/// A failed renewal is tried again later, and until then readers have nothing to do.
+#[test]
+fn a_request_reads_no_clock_while_the_server_is_left_alone() {
+    paused(async {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&looks);
+        let (ledger, source) = failing(HOUR, |n| (n > 1).then(|| TokenError::permanent("down")));
+        let cache = TokenCache::builder(source)
+            .wall_clock(move || {
+                counted.fetch_add(1, Ordering::SeqCst);
+                SystemTime::UNIX_EPOCH
+            })
+            .build();
+        cache.ready().await.unwrap();
+        settle().await;
+        advance(secs(3500)).await;
+        settle().await;
+        let mut client = OAuthLayer::for_origin(ORIGIN, cache).unwrap().layer(NoOp);
+        assert_eq!(token_of(&get(&mut client, request())), "token-1");
+        settle().await;
+        assert_eq!(ledger.calls(), 2, "the renewal that fails");
+        let before = looks.load(Ordering::SeqCst);
+        for _ in 0..1000 {
+            assert_eq!(token_of(&get(&mut client, request())), "token-1");
+        }
+        assert_eq!(looks.load(Ordering::SeqCst), before);
+    });
+}
+
 /// A failure that doesn't go before it may.
 struct Reluctant {
     going: mpsc::SyncSender<()>,
@@ -210,6 +239,47 @@ fn a_request_takes_no_lock() {
     }
     assert!(read.is_ok(), "requests wait for the lock");
     assert!(still_held, "the lock was free: this test shows nothing");
+}
+
+/// A reader that finds its token due is held where it looks at the clock, before it takes the
+/// lock; when it goes on, there is a newer token.
+#[test]
+fn a_reader_whose_renewal_is_overtaken_starts_none() {
+    const READER: &str = "the reader that is overtaken";
+    let (looking, looks) = mpsc::sync_channel(1);
+    let (release, may_go) = mpsc::channel();
+    let may_go = Mutex::new(may_go);
+    let (ledger, source) = numbered(HOUR);
+    let cache = TokenCache::builder(source)
+        .wall_clock(move || {
+            if thread::current().name() == Some(READER) {
+                looking.send(()).unwrap();
+                may_go.lock().unwrap().recv().unwrap();
+            }
+            SystemTime::UNIX_EPOCH
+        })
+        .build();
+    let layer = OAuthLayer::for_origin(ORIGIN, cache.clone()).unwrap();
+    paused(async {
+        cache.ready().await.unwrap();
+        settle().await;
+        advance(secs(3500)).await;
+        settle().await;
+        let runtime = Handle::current();
+        let reader = thread::Builder::new().name(READER.to_owned());
+        let reader = reader.spawn(move || {
+            let _inside = runtime.enter();
+            token_of(&get(&mut layer.layer(NoOp), request()))
+        });
+        looks.recv().unwrap();
+        cache.invalidate();
+        cache.ready().await.unwrap();
+        release.send(()).unwrap();
+        assert_eq!(reader.unwrap().join().unwrap(), "token-1");
+        settle().await;
+        assert_eq!(ledger.calls(), 2, "the newer token is nobody's to renew");
+        assert_eq!(cache.get().await.unwrap().expose_secret(), "token-2");
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

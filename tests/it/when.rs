@@ -60,6 +60,30 @@ fn a_used_token_is_renewed_in_the_background_and_nobody_waits() {
 }
 
 #[test]
+fn a_cache_renews_each_of_its_tokens_at_the_same_age() {
+    paused(async {
+        let wall = Wall::new();
+        let (ledger, cache) = wall.watched(HOUR);
+        let mut ages = Vec::new();
+        for n in 1..=8 {
+            cache.ready().await.unwrap();
+            settle().await;
+            assert_eq!(ledger.calls(), n);
+            let asked = Instant::now();
+            sleep(EARLY).await;
+            while ledger.calls() == n {
+                sleep(secs(1)).await;
+                settle().await;
+                cache.ready().await.unwrap();
+                settle().await;
+            }
+            ages.push(asked.elapsed());
+        }
+        assert!(ages.iter().all(|&age| age == ages[0]), "{ages:?}");
+    });
+}
+
+#[test]
 fn an_idle_client_spends_no_tokens() {
     paused(async {
         let (ledger, source) = numbered(HOUR);
