@@ -238,6 +238,28 @@ fn an_acceptance_ends_the_pause() {
     });
 }
 
+/// To wait for a renewal asks nothing more of the authorization server.
+#[test]
+fn a_refusal_in_the_pause_waits_for_the_renewal_that_is_under_way() {
+    paused(async {
+        let (ledger, source) = slow(secs(100), secs(1));
+        let cache = TokenCache::from(source);
+        let bad = Api::accepting(|_| false).behind(&cache);
+        for pause in [1, 2, 4, 8, 16, 32, 64] {
+            assert_eq!(get(&bad, pause).await.unwrap(), 401);
+            advance(secs(pause)).await;
+            settle().await;
+        }
+        assert_eq!(get(&bad, "a pause of 128 s").await.unwrap(), 401);
+        assert_eq!(ledger.calls(), 9);
+        advance(secs(86)).await;
+        settle().await;
+        let api = Api::accepting(|token| token == "token-10");
+        assert_eq!(get(&api.behind(&cache), "due").await.unwrap(), 200);
+        assert_eq!((api.sends(), ledger.calls()), (2, 10));
+    });
+}
+
 #[test]
 fn the_acceptance_of_an_older_token_ends_no_pause() {
     paused(async {
@@ -348,7 +370,12 @@ fn a_source_learns_which_token_was_refused() {
         assert_eq!(get(&client, 0).await.unwrap(), 200);
         cache.invalidate();
         assert_eq!(get(&client, 1).await.unwrap(), 200);
-        let expected = [None, Some("token-1".into()), Some("token-2".into())];
+        // It learns so once.
+        advance(secs(3500)).await;
+        settle().await;
+        assert_eq!(get(&client, 2).await.unwrap(), 200);
+        settle().await;
+        let expected = [None, Some("token-1".into()), Some("token-2".into()), None];
         assert_eq!(ledger.rejected(), expected);
     });
 }
