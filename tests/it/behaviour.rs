@@ -134,7 +134,7 @@ const CONCURRENCY: &[(&str, Holds)] = &[
     ("crash between AS answer and persist", Later(STORES)),
     (
         "last handle dropped",
-        Test("obtaining::the_last_handle_takes_its_tasks_along"),
+        Test("runtimes::the_last_handle_takes_its_tasks_along"),
     ),
     (
         "token client uses the same layered client",

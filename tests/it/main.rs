@@ -30,6 +30,7 @@ mod reading;
 mod recording;
 mod refused;
 mod replaying;
+mod runtimes;
 #[cfg(feature = "https-client")]
 mod secrets;
 #[cfg(feature = "https-client")]
