@@ -1,10 +1,9 @@
 //! One flight at a time: whatever asks for a token (nothing at hand, due, expired, refused,
 //! forced) boards the flight that is under way, or starts it.
 //!
-//! The flight is a task of its own, so a caller that goes away cancels nothing. All that changes
-//! the cache happens here, under one lock that is never held across an `.await` and never taken by
-//! a request that has a token. Tasks are started and stopped outside the lock: a runtime that is
-//! being shut down drops a task at once, and a task's last act takes the lock.
+//! The flight is a task of its own, so a caller that goes away cancels nothing. All that callers ask
+//! beyond a plain read comes here, under one lock that is never held across an `.await`. A request
+//! that has a token takes it only to start a renewal, and after a refusal.
 
 use std::{
     sync::{Arc, MutexGuard, atomic::Ordering},
