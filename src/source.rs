@@ -155,7 +155,8 @@ impl TokenError {
         self
     }
 
-    /// Adds how long the server asked to be left alone; by default it didn't say.
+    /// Adds how long the server asked to be left alone; by default it didn't say. The cache waits
+    /// an hour at most.
     #[must_use]
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
@@ -211,6 +212,10 @@ impl Error for TokenError {
         self.error.source()
     }
 }
+
+/// The longest that a server is left alone because it asked for it: one that asks for more is
+/// likelier wrong than patient.
+pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A source behind a pointer, so that caches and layers need no type parameter for it. The box
 /// is paid once per token, not per request.

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::source::TokenError;
+use crate::source::{LONGEST_RETRY_AFTER, TokenError};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What a source may ask for by `Retry-After`, a mistake of the server's included.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// A permanent error starts on this rung of the ladder: 6.4 s. It has no terminal state.
 const PERMANENT_RUNG: u32 = 6;
 

@@ -111,9 +111,9 @@ impl TokenCache {
 
     /// How the cache is doing: for a dashboard, a log or a health page.
     ///
-    /// It changes only when somebody asks for a token, so a readiness check that goes by it would
-    /// never recover without traffic. Such a check asks itself, which costs nothing while there is
-    /// a token:
+    /// It gets better only when somebody asks for a token, so a readiness check that goes by it
+    /// would never recover without traffic. Such a check asks itself, which costs nothing while
+    /// there is a token:
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One token as it is published: ready to be put on a request, with the times that bound its use.
 
 use std::{
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -40,9 +40,10 @@ pub(crate) struct Snapshot {
     pub(super) generation: Generation,
     /// When it is to be renewed ahead of time and when it must be gone; `None` is "until refused".
     pub(super) times: Option<Times>,
-    /// Read by every request, written a few times in a token's life. A hint, so `Relaxed`: the
-    /// flight that it leads to is decided under the lock.
-    phase: AtomicU8,
+    /// Whether the next reader starts a renewal in the background. Read by every request, written a
+    /// few times in a token's life. A hint, so `Relaxed`: the flight that it leads to is decided
+    /// under the lock.
+    due: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,18 +56,13 @@ pub(super) struct Times {
     end: Deadline,
 }
 
-/// The advisory window has not begun, or a renewal is under way: readers have nothing to do.
-const FRESH: u8 = 0;
-/// The next reader starts a renewal in the background.
-const DUE: u8 = 1;
-
 impl Snapshot {
     pub(super) fn new(token: AccessToken, generation: Generation, times: Option<Times>) -> Self {
         Self {
             token,
             generation,
             times,
-            phase: AtomicU8::new(FRESH),
+            due: AtomicBool::new(false),
         }
     }
 
@@ -87,18 +83,16 @@ impl Snapshot {
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == DUE
+        self.due.load(Ordering::Relaxed)
     }
 
     pub(super) fn mark_due(&self) {
-        self.phase.store(DUE, Ordering::Relaxed);
+        self.due.store(true, Ordering::Relaxed);
     }
 
     /// True for the one reader that takes the renewal on itself.
     pub(super) fn take_due(&self) -> bool {
-        self.phase
-            .compare_exchange(DUE, FRESH, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        self.due.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn is_gone(&self, now: Moment) -> bool {

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, header::RETRY_AFTER};
 use serde_json::Value;
 
+use crate::source::LONGEST_RETRY_AFTER;
+
 /// A text that isn't empty: `"error": null` and `"error": ""` say that there is none.
 pub(super) fn text(value: &Option<Value>) -> Option<&str> {
     value.as_ref()?.as_str().filter(|text| !text.is_empty())
@@ -61,11 +63,8 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
         let date = httpdate::parse_http_date(text).ok()?;
         date.duration_since(now).unwrap_or_default()
     };
-    Some(delay.min(MAX_RETRY_AFTER))
+    Some(delay.min(LONGEST_RETRY_AFTER))
 }
-
-/// A server that asks for more is likelier wrong than patient.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
