@@ -40,9 +40,9 @@ mod token;
 pub use authorize::{DestinationError, InvalidOrigin};
 pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 pub use endpoint::{
-    ClientAuth, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
+    ClientAuth, Encoding, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
 };
-pub use grant::{ClientCredentials, InvalidScope, NotConfidential};
+pub use grant::{ClientCredentials, InvalidResource, InvalidScope, NotConfidential, RefreshToken};
 pub use layer::OAuthLayer;
 pub use rejection::{ResponseHead, Verdict};
 pub use replay::ReplayBody;

@@ -3,17 +3,18 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
-};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    ClientAuth, EndpointConfigError, Inner, TokenEndpoint, client_auth::form_encoded,
-    transport::Transport, url::EndpointUrl,
+    ClientAuth, Encoding, EndpointConfigError, Inner, TokenEndpoint,
+    checks::{checked_headers, checked_params, unshown},
+    pointer::JsonPointer,
+    server::Server,
+    transport::Transport,
+    url::{EndpointUrl, Kind},
 };
 use crate::{clock::Clock, secret::SecretString, source::BoxError};
 
@@ -24,10 +25,14 @@ pub struct TokenEndpointBuilder {
     client_auth: Option<ClientAuth>,
     params: Vec<(String, SecretString)>,
     headers: Vec<(String, SecretString)>,
+    encoding: Encoding,
+    answer_at: String,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
     transport: Option<Transport>,
     allow_plaintext: bool,
+    issuer: Option<String>,
+    other_endpoints: Vec<(Kind, String)>,
 }
 
 impl TokenEndpointBuilder {
@@ -37,10 +42,14 @@ impl TokenEndpointBuilder {
             client_auth: None,
             params: Vec::new(),
             headers: Vec::new(),
+            encoding: Encoding::Form,
+            answer_at: String::new(),
             assume_lifetime: None,
             timeout: DEFAULT_TIMEOUT,
             transport: None,
             allow_plaintext: false,
+            issuer: None,
+            other_endpoints: Vec::new(),
         }
     }
 
@@ -66,6 +75,50 @@ impl TokenEndpointBuilder {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers
             .push((name.into(), SecretString::from(value.into())));
+        self
+    }
+
+    /// Sets how token requests are written; by default as a form (RFC 6749 §3.2).
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Sets where in a JSON answer the object with the token is, as a JSON pointer (RFC 6901) such
+    /// as `/data/token`; by default the answer is that object.
+    ///
+    /// Where the pointer leads to nothing, as in most errors, the answer itself counts.
+    pub fn answer_at(mut self, pointer: impl Into<String>) -> Self {
+        self.answer_at = pointer.into();
+        self
+    }
+
+    /// Sets the authorization server's issuer identifier (RFC 8414 §2), which is compared byte for
+    /// byte; by default it is unknown.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Sets where users are sent to log in (RFC 6749 §3.1); by default it is unknown.
+    pub fn authorization_endpoint(self, url: impl Into<String>) -> Self {
+        self.other_endpoint(Kind::Authorization, url.into())
+    }
+
+    /// Sets where device codes come from (RFC 8628 §3.1); by default it is unknown.
+    pub fn device_authorization_endpoint(self, url: impl Into<String>) -> Self {
+        self.other_endpoint(Kind::DeviceAuthorization, url.into())
+    }
+
+    /// Sets where tokens are revoked (RFC 7009 §2); by default it is unknown, and nothing is
+    /// revoked.
+    pub fn revocation_endpoint(self, url: impl Into<String>) -> Self {
+        self.other_endpoint(Kind::Revocation, url.into())
+    }
+
+    fn other_endpoint(mut self, kind: Kind, url: String) -> Self {
+        self.other_endpoints.retain(|(other, _)| *other != kind);
+        self.other_endpoints.push((kind, url));
         self
     }
 
@@ -121,7 +174,10 @@ impl TokenEndpointBuilder {
     /// sent, no client authentication, or no transport. All are the caller's to mend, except
     /// [`NoRootCertificates`](EndpointConfigError::NoRootCertificates), which is about the machine.
     pub fn build(self) -> Result<TokenEndpoint, EndpointConfigError> {
-        let url = EndpointUrl::parse(&self.url, self.allow_plaintext)?;
+        let url = EndpointUrl::parse(Kind::Token, &self.url, self.allow_plaintext)?;
+        let server = server(self.issuer, self.other_endpoints, self.allow_plaintext)?;
+        let wrapped = JsonPointer::parse(&self.answer_at)
+            .map_err(|problem| EndpointConfigError::AnswerAt { problem })?;
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
         client_auth.check()?;
         let params = checked_params(self.params)?;
@@ -133,10 +189,13 @@ impl TokenEndpointBuilder {
         };
         Ok(TokenEndpoint(Arc::new(Inner {
             url,
+            server,
             client_auth,
             params,
             headers,
             unshown,
+            encoding: self.encoding,
+            wrapped,
             assume_lifetime: self.assume_lifetime,
             timeout: self.timeout,
             transport,
@@ -150,6 +209,7 @@ impl fmt::Debug for TokenEndpointBuilder {
         // Not even the URL: it wasn't checked yet and may hold a password.
         f.debug_struct("TokenEndpointBuilder")
             .field("client_auth", &self.client_auth)
+            .field("encoding", &self.encoding)
             .field("assume_lifetime", &self.assume_lifetime)
             .field("timeout", &self.timeout)
             .field("allow_plaintext", &self.allow_plaintext)
@@ -167,104 +227,32 @@ fn default_transport(_: &EndpointUrl) -> Result<Transport, EndpointConfigError> 
     Err(EndpointConfigError::NoTransport)
 }
 
-/// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
-fn checked_params(
-    params: Vec<(String, SecretString)>,
-) -> Result<Vec<(String, SecretString)>, EndpointConfigError> {
-    let mut kept: Vec<(String, SecretString)> = Vec::new();
-    for (key, value) in params {
-        let problem = if key.is_empty() {
-            "its name is empty"
-        } else if OWN_PARAMS.contains(&&*key) {
-            "this crate sends it itself; set it by the client authentication or the grant"
-        } else if value.is_empty() {
-            continue;
-        } else if !REPEATABLE_PARAMS.contains(&&*key) && kept.iter().any(|(other, _)| *other == key)
-        {
-            "it is given twice, which RFC 6749 §3.2 forbids; give it once"
-        } else {
-            kept.push((key, value));
-            continue;
+fn server(
+    issuer: Option<String>,
+    endpoints: Vec<(Kind, String)>,
+    allow_plaintext: bool,
+) -> Result<Server, EndpointConfigError> {
+    let mut server = Server {
+        issuer,
+        ..Server::default()
+    };
+    for (kind, text) in endpoints {
+        let url = EndpointUrl::parse(kind, &text, allow_plaintext)?;
+        let slot = match kind {
+            Kind::Token => continue,
+            Kind::Authorization => &mut server.authorization,
+            Kind::DeviceAuthorization => &mut server.device_authorization,
+            Kind::Revocation => &mut server.revocation,
         };
-        return Err(EndpointConfigError::Param { key, problem });
+        *slot = Some(url);
     }
-    Ok(kept)
+    Ok(server)
 }
-
-fn checked_headers(headers: Vec<(String, SecretString)>) -> Result<HeaderMap, EndpointConfigError> {
-    let mut checked = HeaderMap::new();
-    for (name, value) in headers {
-        let problem = match (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
-            (Err(_), _) => "its name is no header name",
-            (Ok(name), _) if OWN_HEADERS.contains(&name) => "this crate sends it itself",
-            (_, Err(_)) => "its value has a character that a header can't carry; trim it",
-            (Ok(name), Ok(mut value)) => {
-                value.set_sensitive(true); // it may be a key
-                checked.append(name, value);
-                continue;
-            }
-        };
-        return Err(EndpointConfigError::Header { name, problem });
-    }
-    Ok(checked)
-}
-
-/// The values that may be keys, as they are and as the form has them. What is too short to be one
-/// would only blot out the server's words, and a resource is no secret (RFC 8707 §2).
-fn unshown(
-    params: &[(String, SecretString)],
-    headers: &[(String, SecretString)],
-) -> Vec<SecretString> {
-    let params = params
-        .iter()
-        .filter(|(key, _)| !REPEATABLE_PARAMS.contains(&&**key));
-    params
-        .chain(headers)
-        .flat_map(|(_, value)| [value.clone(), form_encoded(value)])
-        .filter(|value| value.len() >= SHORTEST_KEY)
-        .collect()
-}
-
-const SHORTEST_KEY: usize = 8;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the client authentications and the grants send.
-const OWN_PARAMS: &[&str] = &[
-    "grant_type",
-    "scope",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "refresh_token",
-    "code",
-    "code_verifier",
-    "redirect_uri",
-    "assertion",
-    "device_code",
-    "subject_token",
-    "subject_token_type",
-    "actor_token",
-    "actor_token_type",
-    "requested_token_type",
-];
-
-/// RFC 8707 §2: "Multiple resource parameters MAY be used"; RFC 8693 §2.1 says so of `audience`.
-const REPEATABLE_PARAMS: &[&str] = &["resource", "audience"];
-
-const OWN_HEADERS: &[HeaderName] = &[
-    ACCEPT,
-    AUTHORIZATION,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    TRANSFER_ENCODING,
-];
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     fn builder() -> TokenEndpointBuilder {
@@ -284,48 +272,17 @@ mod tests {
 
     // rule 7
     #[test]
-    fn parameters_stand_once_but_for_those_that_may_repeat() {
+    fn a_parameter_twice_is_refused_by_name() {
         let message = refusal(builder().param("tenant", "a").param("tenant", "hunter2"));
         assert!(
             message.contains("tenant") && message.contains("twice"),
             "{message}"
         );
         assert!(!message.contains("hunter2"), "{message}");
-
-        let params = [
-            ("resource", "a"),
-            ("resource", "b"),
-            ("audience", "a"),
-            ("x", ""),
-            ("x", "1"),
-        ];
-        let params = params.map(|(k, v)| (k.to_owned(), SecretString::from(v.to_owned())));
-        assert_eq!(checked_params(params.to_vec()).unwrap().len(), 4);
     }
 
     #[test]
-    fn what_may_be_a_key_is_not_shown_and_a_resource_is() {
-        let pair = |key: &str, value: &str| (key.to_owned(), SecretString::from(value.to_owned()));
-        let params = [
-            pair("api_key", "hunter2/hunter2"),
-            pair("version", "2"),
-            pair("audience", "https://api.example"),
-        ];
-        let unshown = unshown(&params, &[pair("x-api-key", "hunter2-hunter2")]);
-        let unshown: HashSet<&str> = unshown.iter().map(|value| &**value).collect();
-        let expected = ["hunter2/hunter2", "hunter2%2Fhunter2", "hunter2-hunter2"];
-        assert_eq!(unshown, HashSet::from(expected));
-    }
-
-    #[test]
-    fn parameters_of_the_crate_are_its_own() {
-        for key in OWN_PARAMS {
-            let message = refusal(builder().param(*key, "hunter2"));
-            assert!(
-                message.contains(key) && !message.contains("hunter2"),
-                "{message}"
-            );
-        }
+    fn a_parameter_without_a_name_is_refused() {
         assert!(refusal(builder().param("", "x")).contains("empty"));
     }
 

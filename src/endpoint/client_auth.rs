@@ -224,13 +224,13 @@ mod tests {
     use http::{HeaderMap, Uri, header::AUTHORIZATION};
     use http_body_util::{BodyExt, Full};
 
-    use super::*;
+    use super::{super::Encoding, *};
 
     fn request(auth: &ClientAuth) -> http::Request<Full<Bytes>> {
-        let mut request = TokenRequest::encode([("grant_type", "x")]);
+        let mut request = TokenRequest::of([("grant_type", "x")]);
         auth.authenticate(&mut request)
             .unwrap_or_else(|problem| panic!("{}", problem.at(&Arc::from("u"))));
-        request.into_http(&Uri::from_static("/"), &HeaderMap::new())
+        request.into_http(&Uri::from_static("/"), &HeaderMap::new(), Encoding::Form)
     }
 
     fn header(auth: &ClientAuth) -> HeaderValue {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn refusal(auth: &ClientAuth) -> String {
-        match auth.authenticate(&mut TokenRequest::encode([])) {
+        match auth.authenticate(&mut TokenRequest::of([])) {
             Ok(_) => panic!("{auth:?} was accepted"),
             Err(problem) => problem
                 .at(&Arc::from("https://as.example/token"))
@@ -358,7 +358,7 @@ mod tests {
             (ClientAuth::post("id", "p:q"), "aWQ6cCUzQXE= aWQ6cDpx"),
         ] {
             let redactor = auth
-                .authenticate(&mut TokenRequest::encode([]))
+                .authenticate(&mut TokenRequest::of([]))
                 .unwrap_or_else(|_| panic!("refused"));
             let shown = redactor.clean(echo).replace("[redacted]", "");
             assert_eq!(shown.trim(), left, "{auth:?}");

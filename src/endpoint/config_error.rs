@@ -9,9 +9,11 @@ use crate::source::BoxError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EndpointConfigError {
-    /// The URL can't be a token endpoint's.
+    /// The URL can't be an endpoint's.
     #[non_exhaustive]
     Url {
+        /// Which endpoint's, such as "token endpoint".
+        endpoint: &'static str,
         /// The URL up to its query.
         url: String,
         /// What is wrong with it.
@@ -20,6 +22,8 @@ pub enum EndpointConfigError {
     /// The URL is plain `http` to another machine.
     #[non_exhaustive]
     Plaintext {
+        /// Which endpoint's, such as "token endpoint".
+        endpoint: &'static str,
         /// The URL up to its query.
         url: Arc<str>,
     },
@@ -36,6 +40,12 @@ pub enum EndpointConfigError {
     Header {
         /// Its name.
         name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// What [`answer_at`](crate::TokenEndpointBuilder::answer_at) was given is no JSON pointer.
+    #[non_exhaustive]
+    AnswerAt {
         /// What is wrong with it.
         problem: &'static str,
     },
@@ -66,10 +76,14 @@ pub enum EndpointConfigError {
 impl fmt::Display for EndpointConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url { url, problem } => write!(f, "no token endpoint at {url:?}: {problem}"),
-            Self::Plaintext { url } => write!(
+            Self::Url {
+                endpoint,
+                url,
+                problem,
+            } => write!(f, "no {endpoint} at {url:?}: {problem}"),
+            Self::Plaintext { endpoint, url } => write!(
                 f,
-                "the token endpoint {url} is plain http to another machine: whoever can listen \
+                "the {endpoint} {url} is plain http to another machine: whoever can listen \
                  would read the client's secret and the token; use https, or .allow_plaintext() \
                  if the network encrypts by itself"
             ),
@@ -78,6 +92,9 @@ impl fmt::Display for EndpointConfigError {
             }
             Self::Header { name, problem } => {
                 write!(f, "the header {name:?} can't be added: {problem}")
+            }
+            Self::AnswerAt { problem } => {
+                write!(f, "where to look in the answer can't be said so: {problem}")
             }
             Self::NoClientAuth => f.write_str(
                 "the token endpoint doesn't know how the client authenticates; call .client_auth(…)",

@@ -5,14 +5,18 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// What RFC 6749 §5.1 and §5.2 name and client credentials use. The values are kept as they came,
-/// so that no text of a parser can repeat one.
+use super::pointer::JsonPointer;
+
+/// What RFC 6749 §5.1 and §5.2 and RFC 8693 §2.2.1 name. The values are kept as they came, so that
+/// no text of a parser can repeat one.
 #[derive(Default)]
 pub(super) struct Fields {
     pub(super) access_token: Option<Value>,
     pub(super) token_type: Option<Value>,
     pub(super) expires_in: Option<Value>,
     pub(super) scope: Option<Value>,
+    pub(super) refresh_token: Option<Value>,
+    pub(super) issued_token_type: Option<Value>,
     pub(super) error: Option<Value>,
     pub(super) error_description: Option<Value>,
     pub(super) error_uri: Option<Value>,
@@ -23,8 +27,14 @@ pub(super) struct Fields {
 
 impl Fields {
     /// `None` if it isn't a JSON object from end to end.
-    pub(super) fn from_json(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+    ///
+    /// The fields are those of the object that `wrapped` leads to, if it leads to one.
+    pub(super) fn from_json(body: &[u8], wrapped: &JsonPointer) -> Option<Self> {
+        let outer = serde_json::from_slice(body).ok()?;
+        let inner = wrapped
+            .follow(body)
+            .and_then(|inner| serde_json::from_str(inner.get()).ok());
+        Some(inner.unwrap_or(outer))
     }
 
     pub(super) fn from_form(body: &[u8]) -> Self {
@@ -52,6 +62,8 @@ impl Fields {
             "token_type" => &mut self.token_type,
             "expires_in" => &mut self.expires_in,
             "scope" => &mut self.scope,
+            "refresh_token" => &mut self.refresh_token,
+            "issued_token_type" => &mut self.issued_token_type,
             "error" => &mut self.error,
             "error_description" => &mut self.error_description,
             "error_uri" => &mut self.error_uri,
@@ -95,7 +107,7 @@ mod tests {
     use super::*;
 
     fn json(text: &str) -> Option<Fields> {
-        Fields::from_json(text.as_bytes())
+        Fields::from_json(text.as_bytes(), &JsonPointer::default())
     }
 
     // rule 16
@@ -128,7 +140,7 @@ mod tests {
         ] {
             assert!(json(text).is_none(), "{text}");
         }
-        assert!(Fields::from_json(b"\xff\xfe{\0}\0").is_none());
+        assert!(Fields::from_json(b"\xff\xfe{\0}\0", &JsonPointer::default()).is_none());
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The token endpoint: encode the request, authenticate the client, send, parse the answer.
+//! The token endpoint: authenticate the client, encode the request, send, parse the answer.
 //!
 //! ```text
-//! grant ──▶ request ──▶ client_auth ──▶ transport ──▶ response ──▶ AccessToken
-//!           (encode)    (authenticate)  (send)        (parse)      or TokenError
+//! grant ──▶ client_auth ──▶ request ──▶ transport ──▶ response ──▶ TokenResponse
+//!           (authenticate)  (encode)    (send)        (parse)      or TokenError
 //! ```
 //!
 //! Every grant asks here, so what holds for all token requests is decided here once: where they may
@@ -10,15 +10,18 @@
 //! (`redact`).
 
 mod builder;
+mod checks;
 mod client_auth;
 mod config_error;
 mod error;
 mod fields;
 #[cfg(feature = "https-client")]
 mod https;
+mod pointer;
 mod redact;
 mod request;
 mod response;
+mod server;
 mod transport;
 mod url;
 mod values;
@@ -28,18 +31,22 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use self::{
+    client_auth::form_encoded,
+    pointer::JsonPointer,
     redact::Redactor,
     request::TokenRequest,
     response::Expectation,
+    server::Server,
     transport::{Answer, Transport},
     url::EndpointUrl,
 };
-use crate::{clock::Clock, secret::SecretString, source::TokenError, token::AccessToken};
+use crate::{clock::Clock, secret::SecretString, source::TokenError};
 
 pub use self::{
     builder::TokenEndpointBuilder, client_auth::ClientAuth, config_error::EndpointConfigError,
-    error::EndpointError,
+    error::EndpointError, request::Encoding,
 };
+pub(crate) use self::{checks::is_resource, response::TokenResponse};
 
 /// An authorization server's token endpoint, and how this client talks to it.
 ///
@@ -67,11 +74,14 @@ pub struct TokenEndpoint(Arc<Inner>);
 /// What [`TokenEndpointBuilder`] has checked.
 struct Inner {
     url: EndpointUrl,
+    server: Server,
     client_auth: ClientAuth,
     params: Vec<(String, SecretString)>,
     headers: HeaderMap,
     /// What of the parameters and headers may be a key, and isn't shown if the server repeats it.
     unshown: Vec<SecretString>,
+    encoding: Encoding,
+    wrapped: JsonPointer,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
     transport: Transport,
@@ -92,48 +102,67 @@ impl TokenEndpoint {
     }
 
     /// One token request: `grant` holds the parameters of the grant.
-    pub(crate) async fn exchange(&self, grant: &[(&str, &str)]) -> Result<AccessToken, TokenError> {
+    pub(crate) async fn exchange(
+        &self,
+        grant: &[(&str, &str)],
+    ) -> Result<TokenResponse, TokenError> {
         let endpoint = &*self.0;
-        let mut request = endpoint.encode(grant);
-        let secrets = endpoint.authenticate(&mut request)?;
-        let answer = endpoint.send(request, &secrets).await?;
+        let (answer, secrets) = endpoint.ask(&endpoint.url, grant).await?;
         Ok(endpoint.parse(&answer, &secrets)?)
     }
 }
 
 impl Inner {
-    fn encode(&self, grant: &[(&str, &str)]) -> TokenRequest {
-        let params = self.params.iter().map(|(key, value)| (&**key, &**value));
-        TokenRequest::encode(grant.iter().copied().chain(params))
+    /// One request to the authorization server, with what this client sends each time.
+    async fn ask(
+        &self,
+        url: &EndpointUrl,
+        params: &[(&str, &str)],
+    ) -> Result<(Answer, Redactor), EndpointError> {
+        let own = self.params.iter().map(|(key, value)| (&**key, &**value));
+        let mut request = TokenRequest::of(params.iter().copied().chain(own));
+        let secrets = self.authenticate(url, &mut request)?;
+        let answer = self.send(url, request, &secrets).await?;
+        Ok((answer, secrets))
     }
 
-    fn authenticate(&self, request: &mut TokenRequest) -> Result<Redactor, EndpointError> {
-        self.client_auth
+    fn authenticate(
+        &self,
+        url: &EndpointUrl,
+        request: &mut TokenRequest,
+    ) -> Result<Redactor, EndpointError> {
+        let credentials = self
+            .client_auth
             .authenticate(request)
-            .map(|secrets| secrets.and(&self.unshown))
-            .map_err(|problem| problem.at(&self.url.shown))
+            .map_err(|problem| problem.at(&url.shown))?;
+        let sent = request
+            .secrets()
+            .flat_map(|secret| [secret.clone(), form_encoded(secret)]);
+        Ok(credentials.and(self.unshown.iter().cloned().chain(sent)))
     }
 
     async fn send(
         &self,
+        url: &EndpointUrl,
         request: TokenRequest,
         secrets: &Redactor,
     ) -> Result<Answer, EndpointError> {
-        let request = request.into_http(&self.url.uri, &self.headers);
+        let request = request.into_http(&url.uri, &self.headers, self.encoding);
         match tokio::time::timeout(self.timeout, self.transport.send(request)).await {
-            Ok(outcome) => outcome.map_err(|failure| failure.at(&self.url.shown, secrets)),
+            Ok(outcome) => outcome.map_err(|failure| failure.at(&url.shown, secrets)),
             Err(_) => Err(EndpointError::TimedOut {
-                url: self.url.shown.clone(),
+                url: url.shown.clone(),
                 limit: self.timeout,
             }),
         }
     }
 
-    fn parse(&self, answer: &Answer, secrets: &Redactor) -> Result<AccessToken, EndpointError> {
+    fn parse(&self, answer: &Answer, secrets: &Redactor) -> Result<TokenResponse, EndpointError> {
         let expectation = Expectation {
             url: &self.url.shown,
             secrets,
             assume_lifetime: self.assume_lifetime,
+            wrapped: &self.wrapped,
             now: self.clock.now().wall,
         };
         expectation.judge(answer)
@@ -146,9 +175,11 @@ impl fmt::Debug for TokenEndpoint {
         let headers: Vec<&str> = self.0.headers.keys().map(|name| name.as_str()).collect();
         f.debug_struct("TokenEndpoint")
             .field("url", &self.0.url.shown)
+            .field("server", &self.0.server)
             .field("client_auth", &self.0.client_auth)
             .field("params", &params)
             .field("headers", &headers)
+            .field("encoding", &self.0.encoding)
             .field("assume_lifetime", &self.0.assume_lifetime)
             .field("timeout", &self.0.timeout)
             .finish_non_exhaustive()

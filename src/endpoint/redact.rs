@@ -26,8 +26,8 @@ impl Redactor {
     }
 
     /// One that knows these as well.
-    pub(super) fn and(self, more: &[SecretString]) -> Self {
-        Self::new(self.secrets.into_iter().chain(more.iter().cloned()))
+    pub(super) fn and(self, more: impl IntoIterator<Item = SecretString>) -> Self {
+        Self::new(self.secrets.into_iter().chain(more))
     }
 
     /// The text with known secrets replaced, anything but visible ASCII and spaces escaped (log

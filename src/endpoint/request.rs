@@ -1,35 +1,53 @@
-//! Encode: the parameters of a token request as a form, and the request around it.
+//! Encode: the parameters of a request to the authorization server, and the request around them.
 
 use bytes::Bytes;
-use form_urlencoded::Serializer;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// A token request in the making: encoded, not yet sent.
+use crate::secret::SecretString;
+
+/// How the parameters of a token request are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 §3.2 has it.
+    #[default]
+    Form,
+    /// `application/json`: one object of texts, for the servers that depart from RFC 6749. A
+    /// parameter that is there several times is a list.
+    Json,
+}
+
+/// A request in the making: its parameters, not yet encoded.
 pub(super) struct TokenRequest {
-    form: Form,
+    params: Vec<(String, SecretString)>,
     authorization: Option<HeaderValue>,
 }
 
 impl TokenRequest {
-    pub(super) fn encode<'a>(params: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut form = Form::default();
-        for (key, value) in params {
-            form.append(key, value);
-        }
-        Self {
-            form,
+    pub(super) fn of<'a>(params: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut request = Self {
+            params: Vec::new(),
             authorization: None,
+        };
+        for (key, value) in params {
+            request.append(key, value);
         }
+        request
     }
 
-    /// For client authentication in the body.
+    /// RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if they were omitted",
+    /// so they are.
     pub(super) fn append(&mut self, key: &str, value: &str) {
-        self.form.append(key, value);
+        if !value.is_empty() {
+            let value = SecretString::from(value.to_owned());
+            self.params.push((key.to_owned(), value));
+        }
     }
 
     /// For client authentication in the header.
@@ -37,15 +55,32 @@ impl TokenRequest {
         self.authorization = Some(value);
     }
 
+    /// The parameters that nobody may see, in case the server repeats them.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretString> {
+        self.params
+            .iter()
+            .filter(|(key, _)| SECRET_PARAMS.contains(&&**key))
+            .map(|(_, value)| value)
+    }
+
     /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token
     /// requests."
-    pub(super) fn into_http(self, uri: &Uri, headers: &HeaderMap) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.form.into_bytes()));
+    pub(super) fn into_http(
+        self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        encoding: Encoding,
+    ) -> Request<Full<Bytes>> {
+        let (label, body) = match encoding {
+            Encoding::Form => ("application/x-www-form-urlencoded", form(&self.params)),
+            Encoding::Json => ("application/json", json(&self.params)),
+        };
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(CONTENT_TYPE, form);
+        let label = HeaderValue::from_static(label);
+        request.headers_mut().insert(CONTENT_TYPE, label);
         // Some servers answer with a form or with HTML when they aren't told.
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);
@@ -56,74 +91,120 @@ impl TokenRequest {
     }
 }
 
-/// Parameters as `application/x-www-form-urlencoded` (RFC 6749 appendix B). It may hold a secret,
-/// so its memory is overwritten when it is sent or dropped.
-#[derive(Default)]
-struct Form {
-    text: Zeroizing<String>,
+const SECRET_PARAMS: &[&str] = &[
+    "refresh_token",
+    "code",
+    "code_verifier",
+    "device_code",
+    "assertion",
+    "client_assertion",
+    "subject_token",
+    "actor_token",
+    "token",
+];
+
+/// Parameters as `application/x-www-form-urlencoded` (RFC 6749 appendix B).
+fn form(params: &[(String, SecretString)]) -> Bytes {
+    // At worst three bytes for one, and `&` and `=`.
+    let mut text = Zeroizing::new(String::with_capacity(room(params, 3)));
+    let mut form = form_urlencoded::Serializer::new(&mut *text);
+    for (key, value) in params {
+        form.append_pair(key, value);
+    }
+    Bytes::from_owner(text)
 }
 
-impl Form {
-    /// RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if they were omitted",
-    /// so they are.
-    fn append(&mut self, key: &str, value: &str) {
-        if value.is_empty() {
-            return;
-        }
-        // At worst three bytes for one, and `&` and `=`.
-        let more = key.len().saturating_add(value.len()).saturating_mul(3);
-        self.reserve(more.saturating_add(2));
-        Serializer::new(&mut *self.text).append_pair(key, value);
-    }
+/// Parameters as one JSON object; those of the same name are a list.
+fn json(params: &[(String, SecretString)]) -> Bytes {
+    // At worst `\u0000` for one, and quotes, a colon, a comma, brackets.
+    let mut text = Zeroizing::new(Vec::with_capacity(room(params, 6)));
+    // Texts are always JSON, and a `Vec` always takes them.
+    let _ = serde_json::to_writer(&mut *text, &Object(params));
+    Bytes::from_owner(text)
+}
 
-    /// Makes room without leaving an old copy behind, as a growing `String` would.
-    fn reserve(&mut self, more: usize) {
-        let needed = self.text.len().saturating_add(more);
-        if needed > self.text.capacity() {
-            let room = needed.max(self.text.capacity().saturating_mul(2));
-            let mut larger = Zeroizing::new(String::with_capacity(room));
-            larger.push_str(&self.text);
-            self.text = larger;
+struct Object<'a>(&'a [(String, SecretString)]);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut named: Vec<(&str, Values<'_>)> = Vec::new();
+        for (key, value) in self.0 {
+            match named.iter_mut().find(|(other, _)| other == key) {
+                Some((_, values)) => values.0.push(value),
+                None => named.push((key, Values(vec![value]))),
+            }
+        }
+        serializer.collect_map(named)
+    }
+}
+
+struct Values<'a>(Vec<&'a str>);
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [only] => serializer.serialize_str(only),
+            several => serializer.collect_seq(several),
         }
     }
+}
 
-    fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self.text)
-    }
+/// Room for all parameters, so that no text grows and leaves copies behind; it is overwritten when
+/// it is sent or dropped.
+fn room(params: &[(String, SecretString)], worst: usize) -> usize {
+    params.iter().fold(2, |sum: usize, (key, value)| {
+        let pair = key.len().saturating_add(value.len());
+        let written = pair.saturating_mul(worst).saturating_add(8);
+        sum.saturating_add(written)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
 
-    fn form(params: &[(&str, &str)]) -> String {
-        let request = TokenRequest::encode(params.iter().copied());
-        String::from_utf8(request.form.into_bytes().to_vec()).unwrap()
+    async fn body(params: &[(&str, &str)], encoding: Encoding) -> String {
+        let request = TokenRequest::of(params.iter().copied());
+        let request = request.into_http(&Uri::from_static("/"), &HeaderMap::new(), encoding);
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
-    #[test]
-    fn values_are_encoded_as_rfc_6749_appendix_b_shows() {
-        assert_eq!(
-            form(&[("k", " %&+\u{a3}\u{20ac}")]),
-            "k=+%25%26%2B%C2%A3%E2%82%AC"
-        );
+    #[tokio::test]
+    async fn values_are_encoded_as_rfc_6749_appendix_b_shows() {
+        let form = body(&[("k", " %&+\u{a3}\u{20ac}")], Encoding::Form).await;
+        assert_eq!(form, "k=+%25%26%2B%C2%A3%E2%82%AC");
     }
 
     // rule 7
-    #[test]
-    fn a_parameter_without_a_value_is_left_out() {
-        assert_eq!(form(&[("a", "1"), ("b", ""), ("c", "3")]), "a=1&c=3");
+    #[tokio::test]
+    async fn a_parameter_without_a_value_is_left_out() {
+        let params = [("a", "1"), ("b", ""), ("c", "3")];
+        assert_eq!(body(&params, Encoding::Form).await, "a=1&c=3");
+        assert_eq!(body(&params, Encoding::Json).await, r#"{"a":"1","c":"3"}"#);
+        assert_eq!(body(&[], Encoding::Json).await, "{}");
+    }
+
+    #[tokio::test]
+    async fn json_has_texts_and_a_list_where_a_parameter_comes_several_times() {
+        let params = [
+            ("audience", "a"),
+            ("scope", "x \"y\"\u{1}"),
+            ("audience", "b"),
+        ];
+        assert_eq!(
+            body(&params, Encoding::Json).await,
+            r#"{"audience":["a","b"],"scope":"x \"y\"\u0001"}"#
+        );
     }
 
     #[test]
-    fn growing_moves_the_form_and_never_reallocates_it_in_place() {
-        let mut grown = Form::default();
-        for _ in 0..100 {
-            let before = grown.text.capacity();
-            grown.append("key", "\u{20ac}\u{20ac}");
-            assert!(grown.text.len() <= grown.text.capacity());
-            assert!(grown.text.capacity() >= before);
-        }
-        assert_eq!(grown.text.matches("key=").count(), 100);
+    fn there_is_room_for_the_worst_case() {
+        let worst = "\u{1}".repeat(100);
+        let request = TokenRequest::of([("\u{1}\u{1}", &*worst), ("a", "b"), ("a", "\u{20ac}")]);
+        assert!(form(&request.params).len() <= room(&request.params, 3));
+        assert!(json(&request.params).len() <= room(&request.params, 6));
     }
 }

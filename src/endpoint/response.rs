@@ -16,34 +16,48 @@ use serde_json::Value;
 use super::{
     EndpointError,
     fields::Fields,
+    pointer::JsonPointer,
     redact::Redactor,
     transport::Answer,
-    values::{Unreadable, lifetime, retry_after, scope, text},
+    values::{Unreadable, lifetime, owned_text, retry_after, scope, text},
 };
-use crate::token::AccessToken;
+use crate::{secret::SecretString, token::AccessToken};
+
+/// A successful answer of a token endpoint (RFC 6749 §5.1).
+#[derive(Debug)]
+pub(crate) struct TokenResponse {
+    pub(crate) token: AccessToken,
+    /// The next refresh token, if the server sent one: not `null`, not empty.
+    pub(crate) refresh_token: Option<SecretString>,
+    /// What a token exchange yielded (RFC 8693 §2.2.1).
+    #[expect(dead_code, reason = "token exchange follows")]
+    pub(crate) issued_token_type: Option<String>,
+}
 
 /// What an answer is judged by.
 pub(super) struct Expectation<'a> {
     pub(super) url: &'a Arc<str>,
     pub(super) secrets: &'a Redactor,
     pub(super) assume_lifetime: Option<Duration>,
+    /// Where in a JSON answer the token is.
+    pub(super) wrapped: &'a JsonPointer,
     /// For a `Retry-After` that is a date.
     pub(super) now: SystemTime,
 }
 
 impl Expectation<'_> {
-    pub(super) fn judge(&self, answer: &Answer) -> Result<AccessToken, EndpointError> {
+    pub(super) fn judge(&self, answer: &Answer) -> Result<TokenResponse, EndpointError> {
         if answer.status.is_redirection() {
             return Err(self.redirected(answer));
         }
-        let fields = fields(answer);
+        let fields = fields(answer, self.wrapped);
         // An error is one in a 200, too: some servers send it so.
         let code = fields.as_ref().and_then(|fields| text(&fields.error));
         if code.is_some() || !answer.status.is_success() {
             return Err(self.refused(answer, code, fields.as_ref()));
         }
         match fields {
-            Some(fields) => self.token(fields),
+            Some(fields) => self.granted(fields),
             None => Err(EndpointError::NotATokenResponse {
                 url: self.url.clone(),
                 status: answer.status,
@@ -53,7 +67,7 @@ impl Expectation<'_> {
     }
 
     /// RFC 6749 §5.1.
-    fn token(&self, fields: Fields) -> Result<AccessToken, EndpointError> {
+    fn granted(&self, fields: Fields) -> Result<TokenResponse, EndpointError> {
         if fields.repeated {
             return Err(self.malformed("a parameter stands twice"));
         }
@@ -89,7 +103,11 @@ impl Expectation<'_> {
         if let Some(scope) = scope {
             token = token.granted_scope(scope);
         }
-        Ok(token)
+        Ok(TokenResponse {
+            token,
+            refresh_token: owned_text(fields.refresh_token).map(SecretString::from),
+            issued_token_type: owned_text(fields.issued_token_type),
+        })
     }
 
     /// RFC 6749 §5.2.
@@ -145,7 +163,7 @@ impl Expectation<'_> {
 
 /// The parameters, whatever the answer says it is: servers label JSON as text and HTML. `None` if
 /// it is neither JSON nor a form.
-fn fields(answer: &Answer) -> Option<Fields> {
+fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
     let body = body.unwrap_or(&answer.body).trim_ascii();
     let labelled = |label| {
@@ -156,7 +174,7 @@ fn fields(answer: &Answer) -> Option<Fields> {
     if form {
         Some(Fields::from_form(body))
     } else {
-        Fields::from_json(body)
+        Fields::from_json(body, wrapped)
     }
 }
 
@@ -193,9 +211,11 @@ mod tests {
             url: &Arc::from("https://as.example/token"),
             secrets: &Redactor::new([SecretString::from(String::from("s3cr3t"))]),
             assume_lifetime,
+            wrapped: &JsonPointer::parse("/data/0").unwrap(),
             now: UNIX_EPOCH,
         };
-        expectation.judge(answer).map_err(TokenError::from)
+        let response = expectation.judge(answer).map_err(TokenError::from)?;
+        Ok(response.token)
     }
 
     fn token(body: &str) -> AccessToken {

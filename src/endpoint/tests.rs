@@ -80,11 +80,12 @@ proptest::proptest! {
             url: &Arc::from("https://as.example/token"),
             secrets: &Redactor::new([]),
             assume_lifetime: None,
+            wrapped: &JsonPointer::default(),
             now: Clock::default().now().wall,
         };
         let status = http::StatusCode::from_u16(status).unwrap();
         let verdict = expectation.judge(&Answer { status, headers, body: body.into() });
-        if let Ok(token) = &verdict {
+        if let Ok(TokenResponse { token, .. }) = &verdict {
             proptest::prop_assert!(status.is_success());
             proptest::prop_assert!(!token.expose_secret().is_empty());
         }

@@ -10,6 +10,26 @@ use http::{
 use super::EndpointConfigError;
 use crate::secret::is_loopback;
 
+/// Which of the authorization server's endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Token,
+    Authorization,
+    DeviceAuthorization,
+    Revocation,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token endpoint",
+            Self::Authorization => "authorization endpoint",
+            Self::DeviceAuthorization => "device authorization endpoint",
+            Self::Revocation => "revocation endpoint",
+        }
+    }
+}
+
 pub(super) struct EndpointUrl {
     pub(super) uri: Uri,
     /// Origin and path, for errors: a query may hold keys.
@@ -17,8 +37,13 @@ pub(super) struct EndpointUrl {
 }
 
 impl EndpointUrl {
-    pub(super) fn parse(text: &str, allow_plaintext: bool) -> Result<Self, EndpointConfigError> {
+    pub(super) fn parse(
+        kind: Kind,
+        text: &str,
+        allow_plaintext: bool,
+    ) -> Result<Self, EndpointConfigError> {
         let refuse = |problem| EndpointConfigError::Url {
+            endpoint: kind.name(),
             url: harmless_part(text),
             problem,
         };
@@ -57,7 +82,10 @@ impl EndpointUrl {
         }
         let shown = Arc::from(format!("{scheme}://{authority}{}", uri.path()));
         if plaintext && !allow_plaintext && !is_loopback(authority.host()) {
-            return Err(EndpointConfigError::Plaintext { url: shown });
+            return Err(EndpointConfigError::Plaintext {
+                endpoint: kind.name(),
+                url: shown,
+            });
         }
         Ok(Self {
             uri: uri.clone(),
@@ -89,7 +117,7 @@ mod tests {
     use super::*;
 
     fn refusal(text: &str) -> String {
-        match EndpointUrl::parse(text, false) {
+        match EndpointUrl::parse(Kind::Token, text, false) {
             Ok(url) => panic!("{} was accepted", url.shown),
             Err(error) => error.to_string(),
         }
@@ -98,8 +126,12 @@ mod tests {
     // rule 6
     #[test]
     fn a_query_is_kept_but_not_shown() {
-        let url = EndpointUrl::parse("https://as.example:8443/token?key=s3cr3t", false)
-            .unwrap_or_else(|error| panic!("{error}"));
+        let url = EndpointUrl::parse(
+            Kind::Token,
+            "https://as.example:8443/token?key=s3cr3t",
+            false,
+        )
+        .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(url.uri.query(), Some("key=s3cr3t"));
         assert_eq!(&*url.shown, "https://as.example:8443/token");
     }
@@ -143,7 +175,10 @@ mod tests {
             "http://[::1]:9000/token",
             "http://LocalHost/token",
         ] {
-            assert!(EndpointUrl::parse(text, false).is_ok(), "{text}");
+            assert!(
+                EndpointUrl::parse(Kind::Token, text, false).is_ok(),
+                "{text}"
+            );
         }
         for text in [
             "http://as.example/token",
@@ -154,7 +189,10 @@ mod tests {
         ] {
             let message = refusal(text);
             assert!(message.contains(".allow_plaintext()"), "{message}");
-            assert!(EndpointUrl::parse(text, true).is_ok(), "{text}");
+            assert!(
+                EndpointUrl::parse(Kind::Token, text, true).is_ok(),
+                "{text}"
+            );
         }
     }
 }

@@ -12,6 +12,14 @@ pub(super) fn text(value: &Option<Value>) -> Option<&str> {
     value.as_ref()?.as_str().filter(|text| !text.is_empty())
 }
 
+/// As [`text`], without leaving a copy behind.
+pub(super) fn owned_text(value: Option<Value>) -> Option<String> {
+    match value {
+        Some(Value::String(text)) if !text.is_empty() => Some(text),
+        _ => None,
+    }
+}
+
 /// A value of a form that has no meaning here.
 #[derive(Debug, PartialEq)]
 pub(super) struct Unreadable;

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use super::{InvalidScope, checked_scope};
+use super::wanted::Wanted;
 use crate::{
     endpoint::TokenEndpoint,
     source::{Demand, TokenError, TokenSource},
@@ -29,8 +29,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
     endpoint: TokenEndpoint,
-    /// Checked when it was set; refused when it is used.
-    scope: Result<String, InvalidScope>,
+    wanted: Wanted,
 }
 
 impl ClientCredentials {
@@ -42,7 +41,7 @@ impl ClientCredentials {
     pub fn new(endpoint: TokenEndpoint) -> Self {
         Self {
             endpoint,
-            scope: Ok(String::new()),
+            wanted: Wanted::default(),
         }
     }
 
@@ -50,10 +49,21 @@ impl ClientCredentials {
     /// server chooses (RFC 6749 §3.3).
     ///
     /// With a scope that RFC 6749 doesn't allow, each request for a token fails with
-    /// [`InvalidScope`], and nothing is sent.
+    /// [`InvalidScope`](crate::InvalidScope), and nothing is sent.
     #[must_use]
-    pub fn scope(mut self, scope: impl Into<String>) -> Self {
-        self.scope = checked_scope(&scope.into());
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.wanted.scope(scope.as_ref());
+        self
+    }
+
+    /// Adds a resource server that the token is for, an absolute URI without a fragment
+    /// (RFC 8707 §2); by default none is named, and the server chooses.
+    ///
+    /// With one that isn't, each request for a token fails with
+    /// [`InvalidResource`](crate::InvalidResource), and nothing is sent.
+    #[must_use]
+    pub fn resource(mut self, uri: impl Into<String>) -> Self {
+        self.wanted.resource(uri.into());
         self
     }
 }
@@ -65,12 +75,8 @@ impl TokenSource for ClientCredentials {
         if !self.endpoint.client_is_confidential() {
             return Err(TokenError::permanent(NotConfidential(())));
         }
-        let scope = match &self.scope {
-            Ok(scope) => scope,
-            Err(invalid) => return Err(TokenError::permanent(*invalid)),
-        };
-        let grant = [("grant_type", "client_credentials"), ("scope", scope)];
-        self.endpoint.exchange(&grant).await
+        let grant = self.wanted.with(&[("grant_type", "client_credentials")])?;
+        Ok(self.endpoint.exchange(&grant).await?.token)
     }
 }
 
@@ -101,7 +107,7 @@ mod tests {
     use http_body_util::{BodyExt, Full};
 
     use super::*;
-    use crate::endpoint::ClientAuth;
+    use crate::{endpoint::ClientAuth, grant::InvalidScope};
 
     /// Bodies that a server got which gives each client a token and a refresh token.
     type Bodies = Arc<Mutex<Vec<Bytes>>>;

@@ -70,6 +70,22 @@ pub trait TokenSource: Send + Sync + 'static {
         &self,
         demand: Demand<'_>,
     ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
+
+    /// Gives back what was obtained, because nobody needs it any more: `held` is the token that
+    /// the cache holds, if any. By default nothing happens, and tokens live until they expire.
+    ///
+    /// [`TokenCache::close`](crate::TokenCache::close) calls it once, within a deadline.
+    ///
+    /// # Errors
+    ///
+    /// As [`token`](Self::token); the tokens may live on then.
+    fn revoke(
+        &self,
+        held: Option<&AccessToken>,
+    ) -> impl Future<Output = Result<(), TokenError>> + Send {
+        let _ = held;
+        async { Ok(()) }
+    }
 }
 
 impl<F, T> TokenSource for F
@@ -220,15 +236,22 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// A source behind a pointer, so that caches and layers need no type parameter for it. The box
 /// is paid once per token, not per request.
 pub(crate) trait ErasedSource: Send + Sync + 'static {
-    fn token<'a>(&'a self, demand: Demand<'a>) -> TokenFuture<'a>;
+    fn token<'a>(&'a self, demand: Demand<'a>) -> SourceFuture<'a, AccessToken>;
+
+    #[expect(dead_code, reason = "closing a cache follows")]
+    fn revoke<'a>(&'a self, held: Option<&'a AccessToken>) -> SourceFuture<'a, ()>;
 }
 
-pub(crate) type TokenFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send + 'a>>;
+pub(crate) type SourceFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, TokenError>> + Send + 'a>>;
 
 impl<S: TokenSource> ErasedSource for S {
-    fn token<'a>(&'a self, demand: Demand<'a>) -> TokenFuture<'a> {
+    fn token<'a>(&'a self, demand: Demand<'a>) -> SourceFuture<'a, AccessToken> {
         Box::pin(TokenSource::token(self, demand))
+    }
+
+    fn revoke<'a>(&'a self, held: Option<&'a AccessToken>) -> SourceFuture<'a, ()> {
+        Box::pin(TokenSource::revoke(self, held))
     }
 }
 

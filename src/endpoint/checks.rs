@@ -1,0 +1,198 @@
+//! What is checked of parameters and headers before anything is sent.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+};
+
+use super::{EndpointConfigError, client_auth::form_encoded};
+use crate::secret::SecretString;
+
+/// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
+pub(super) fn checked_params(
+    params: Vec<(String, SecretString)>,
+) -> Result<Vec<(String, SecretString)>, EndpointConfigError> {
+    let mut kept: Vec<(String, SecretString)> = Vec::new();
+    for (key, value) in params {
+        let problem = if key.is_empty() {
+            "its name is empty"
+        } else if OWN_PARAMS.contains(&&*key) {
+            "this crate sends it itself; set it by the client authentication or the grant"
+        } else if value.is_empty() {
+            continue;
+        } else if key == "resource" && !is_resource(&value) {
+            "it must be an absolute URI without a fragment (RFC 8707 §2), such as \
+             https://api.example.com/"
+        } else if !REPEATABLE_PARAMS.contains(&&*key) && kept.iter().any(|(other, _)| *other == key)
+        {
+            "it is given twice, which RFC 6749 §3.2 forbids; give it once"
+        } else {
+            kept.push((key, value));
+            continue;
+        };
+        return Err(EndpointConfigError::Param { key, problem });
+    }
+    Ok(kept)
+}
+
+/// RFC 8707 §2: the value "MUST be an absolute URI [...] MUST NOT include a fragment component".
+pub(crate) fn is_resource(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    // RFC 3986 §3.1.
+    let mut scheme = scheme.bytes();
+    scheme
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && scheme.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !rest.is_empty()
+        && rest
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte))
+}
+
+pub(super) fn checked_headers(
+    headers: Vec<(String, SecretString)>,
+) -> Result<HeaderMap, EndpointConfigError> {
+    let mut checked = HeaderMap::new();
+    for (name, value) in headers {
+        let problem = match (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            (Err(_), _) => "its name is no header name",
+            (Ok(name), _) if OWN_HEADERS.contains(&name) => "this crate sends it itself",
+            (_, Err(_)) => "its value has a character that a header can't carry; trim it",
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true); // it may be a key
+                checked.append(name, value);
+                continue;
+            }
+        };
+        return Err(EndpointConfigError::Header { name, problem });
+    }
+    Ok(checked)
+}
+
+/// The values that may be keys, as they are and as the form has them. What is too short to be one
+/// would only blot out the server's words, and a resource is no secret (RFC 8707 §2).
+pub(super) fn unshown(
+    params: &[(String, SecretString)],
+    headers: &[(String, SecretString)],
+) -> Vec<SecretString> {
+    let params = params
+        .iter()
+        .filter(|(key, _)| !REPEATABLE_PARAMS.contains(&&**key));
+    params
+        .chain(headers)
+        .flat_map(|(_, value)| [value.clone(), form_encoded(value)])
+        .filter(|value| value.len() >= SHORTEST_KEY)
+        .collect()
+}
+
+const SHORTEST_KEY: usize = 8;
+
+/// What the client authentications and the grants send.
+const OWN_PARAMS: &[&str] = &[
+    "grant_type",
+    "scope",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "refresh_token",
+    "code",
+    "code_verifier",
+    "redirect_uri",
+    "assertion",
+    "device_code",
+    "subject_token",
+    "subject_token_type",
+    "actor_token",
+    "actor_token_type",
+    "requested_token_type",
+];
+
+/// RFC 8707 §2: "Multiple resource parameters MAY be used"; RFC 8693 §2.1 says so of `audience`.
+const REPEATABLE_PARAMS: &[&str] = &["resource", "audience"];
+
+const OWN_HEADERS: &[HeaderName] = &[
+    ACCEPT,
+    AUTHORIZATION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    TRANSFER_ENCODING,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn pair(key: &str, value: &str) -> (String, SecretString) {
+        (key.to_owned(), SecretString::from(value.to_owned()))
+    }
+
+    // rule 7
+    #[test]
+    fn parameters_stand_once_but_for_those_that_may_repeat() {
+        let params = [
+            ("resource", "urn:a"),
+            ("resource", "urn:b"),
+            ("audience", "a"),
+            ("x", ""),
+            ("x", "1"),
+        ];
+        let params = params.map(|(key, value)| pair(key, value));
+        assert_eq!(checked_params(params.to_vec()).unwrap().len(), 4);
+        let twice = [pair("x", "1"), pair("x", "2")];
+        assert!(checked_params(twice.to_vec()).is_err());
+    }
+
+    #[test]
+    fn parameters_of_the_crate_are_its_own() {
+        for key in OWN_PARAMS {
+            let error = checked_params(vec![pair(key, "hunter2")]).unwrap_err();
+            let message = error.to_string();
+            assert!(
+                message.contains(key) && !message.contains("hunter2"),
+                "{message}"
+            );
+        }
+    }
+
+    // rule 66
+    #[test]
+    fn a_resource_is_an_absolute_uri_without_a_fragment() {
+        for good in [
+            "https://api.example.com/",
+            "urn:example:api",
+            "https://[::1]/a?b=c",
+        ] {
+            assert!(is_resource(good), "{good}");
+        }
+        for bad in [
+            "api.example.com",
+            "/path",
+            "https://a/#b",
+            "https:",
+            "1s:x",
+            "https://a b",
+        ] {
+            let error = checked_params(vec![pair("resource", bad)]).unwrap_err();
+            assert!(error.to_string().contains("RFC 8707"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_not_shown_and_a_resource_is() {
+        let params = [
+            pair("api_key", "hunter2/hunter2"),
+            pair("version", "2"),
+            pair("audience", "https://api.example"),
+        ];
+        let unshown = unshown(&params, &[pair("x-api-key", "hunter2-hunter2")]);
+        let unshown: HashSet<&str> = unshown.iter().map(|value| &**value).collect();
+        let expected = ["hunter2/hunter2", "hunter2%2Fhunter2", "hunter2-hunter2"];
+        assert_eq!(unshown, HashSet::from(expected));
+    }
+}

@@ -1,0 +1,84 @@
+//! Where in an answer the token is, for servers that wrap it (RFC 6901).
+
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+/// A JSON pointer, taken apart; the empty one leads to the whole answer.
+#[derive(Debug, Default)]
+pub(super) struct JsonPointer(Vec<String>);
+
+impl JsonPointer {
+    /// RFC 6901 §3: empty, or steps that each begin with `/`; `~1` is `/` and `~0` is `~`.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let Some(steps) = text.strip_prefix('/') else {
+            return Err("it doesn't begin with /; expected is a JSON pointer such as /data/token");
+        };
+        let steps = steps.split('/').map(|step| {
+            let whole = step.replace("~0", "").replace("~1", "");
+            if whole.contains('~') {
+                return Err("it has a ~ that is neither ~0 (for ~) nor ~1 (for /)");
+            }
+            Ok(step.replace("~1", "/").replace("~0", "~"))
+        });
+        steps.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What it leads to, as it stands in `body`; `None` if there is nothing, or no step to take.
+    pub(super) fn follow<'a>(&self, body: &'a [u8]) -> Option<&'a RawValue> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let whole: &RawValue = serde_json::from_slice(body).ok()?;
+        self.0.iter().try_fold(whole, step)
+    }
+}
+
+fn step<'a>(from: &'a RawValue, name: &String) -> Option<&'a RawValue> {
+    if let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(from.get()) {
+        return list.get(name.parse::<usize>().ok()?).copied();
+    }
+    let object: HashMap<String, &RawValue> = serde_json::from_str(from.get()).ok()?;
+    object.get(name).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow(pointer: &str, body: &str) -> Option<String> {
+        let pointer = JsonPointer::parse(pointer).unwrap();
+        pointer
+            .follow(body.as_bytes())
+            .map(|found| found.get().to_owned())
+    }
+
+    #[test]
+    fn a_pointer_leads_as_rfc_6901_says() {
+        let body = r#"{"data":[0,{"a/b":{"m~n":1}}],"":2}"#;
+        for (pointer, found) in [
+            ("/data/0", Some("0")),
+            ("/data/1/a~1b", Some(r#"{"m~n":1}"#)),
+            ("/data/1/a~1b/m~0n", Some("1")),
+            ("/", Some("2")),
+            ("/data/2", None),
+            ("/data/-", None),
+            ("/nothing", None),
+            ("/data/0/deeper", None),
+            ("", None),
+        ] {
+            assert_eq!(follow(pointer, body).as_deref(), found, "{pointer}");
+        }
+        assert_eq!(follow("/a", "no json"), None);
+    }
+
+    #[test]
+    fn what_is_no_pointer_is_refused() {
+        for bad in ["data", "data/token", "/a~", "/~2", "$.data"] {
+            assert!(JsonPointer::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
