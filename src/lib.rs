@@ -48,5 +48,5 @@ pub use rejection::{ResponseHead, Verdict};
 pub use replay::ReplayBody;
 pub use secret::Secret;
 pub use service::{OAuth, ResponseFuture};
-pub use source::{BoxError, Demand, TokenError, TokenSource};
+pub use source::{BoxError, Demand, FileToken, FileTokenError, OrElse, TokenError, TokenSource};
 pub use token::{AccessToken, InvalidToken};

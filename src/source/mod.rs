@@ -1,8 +1,16 @@
 //! Where tokens come from: the one trait in which the request's way and the token's way meet.
 
+mod file;
+mod or_else;
+
 use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use crate::token::{AccessToken, InvalidToken};
+
+pub use self::{
+    file::{FileToken, FileTokenError},
+    or_else::OrElse,
+};
 
 /// Any error, as Tower's middlewares pass it on.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -85,6 +93,25 @@ pub trait TokenSource: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), TokenError>> + Send {
         let _ = held;
         async { Ok(()) }
+    }
+
+    /// Asks `other` where this one has no token, or only the one that was just refused.
+    ///
+    /// The first is asked first each time. Where both fail, the error names both.
+    ///
+    /// ```
+    /// use tower_oauth::{AccessToken, FileToken, TokenCache, TokenSource};
+    ///
+    /// let source = FileToken::new("/run/secrets/token")
+    ///     .or_else(|| async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) });
+    /// let cache = TokenCache::from(source);
+    /// # drop(cache);
+    /// ```
+    fn or_else<S: TokenSource>(self, other: S) -> OrElse<Self, S>
+    where
+        Self: Sized,
+    {
+        OrElse::new(self, other)
     }
 }
 

@@ -34,6 +34,8 @@ mod runtimes;
 #[cfg(feature = "https-client")]
 mod secrets;
 #[cfg(feature = "https-client")]
+#[cfg(unix)]
+mod token_files;
 mod token_requests;
 #[cfg(feature = "https-client")]
 mod token_responses;

@@ -1,0 +1,202 @@
+//! A second source for when the first has no token.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use super::{Demand, TokenError, TokenSource};
+use crate::token::AccessToken;
+
+/// Tokens from one source, or from another where the first has none; made by
+/// [`TokenSource::or_else`].
+#[derive(Debug)]
+pub struct OrElse<A, B> {
+    first: A,
+    other: B,
+    /// Whose token was handed out last. Sources run one call at a time, so `Relaxed` will do.
+    other_gave: AtomicBool,
+}
+
+impl<A, B> OrElse<A, B> {
+    pub(super) fn new(first: A, other: B) -> Self {
+        Self {
+            first,
+            other,
+            other_gave: AtomicBool::new(false),
+        }
+    }
+
+    fn handed_out(&self, token: AccessToken, from_other: bool) -> AccessToken {
+        self.other_gave.store(from_other, Ordering::Relaxed);
+        token
+    }
+}
+
+impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
+    async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        let first = match fresh(&self.first, demand).await {
+            Ok(token) => return Ok(self.handed_out(token, false)),
+            Err(error) => error,
+        };
+        match fresh(&self.other, demand).await {
+            Ok(token) => Ok(self.handed_out(token, true)),
+            Err(other) => Err(neither(first, other)),
+        }
+    }
+
+    /// The token goes back to where it came from, and nowhere else.
+    async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
+        let of_other = self.other_gave.load(Ordering::Relaxed);
+        let (firsts, others) = if of_other { (None, held) } else { (held, None) };
+        let first = self.first.revoke(firsts).await;
+        let other = self.other.revoke(others).await;
+        first.and(other)
+    }
+}
+
+/// A token that was just refused is as good as none.
+async fn fresh(source: &impl TokenSource, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+    let token = source.token(demand).await?;
+    if demand.rejected() == Some(&token) {
+        return Err(TokenError::transient(
+            "it still has the token that was refused",
+        ));
+    }
+    Ok(token)
+}
+
+/// Trying again helps if it helps one of them; who asked to be left alone longest is.
+fn neither(first: TokenError, other: TokenError) -> TokenError {
+    let transient = first.is_transient() || other.is_transient();
+    let code = first.oauth_code().or(other.oauth_code()).map(str::to_owned);
+    let retry_after = first.retry_after().max(other.retry_after());
+    let neither = Neither { first, other };
+    let mut error = if transient {
+        TokenError::transient(neither)
+    } else {
+        TokenError::permanent(neither)
+    };
+    if let Some(code) = code {
+        error = error.with_oauth_code(code);
+    }
+    if let Some(delay) = retry_after {
+        error = error.with_retry_after(delay);
+    }
+    error
+}
+
+/// Neither of two sources had a token.
+#[derive(Debug)]
+struct Neither {
+    first: TokenError,
+    other: TokenError,
+}
+
+impl fmt::Display for Neither {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "neither source has a token: the first: {}; the other: {}",
+            self.first, self.other
+        )
+    }
+}
+
+impl Error for Neither {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn token(text: &str) -> AccessToken {
+        AccessToken::bearer(text).unwrap()
+    }
+
+    /// Says the same each time, and notes what it was given back.
+    #[derive(Clone)]
+    struct Scripted {
+        says: Result<AccessToken, TokenError>,
+        got_back: Arc<Mutex<Vec<Option<AccessToken>>>>,
+    }
+
+    impl TokenSource for Scripted {
+        async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
+            self.says.clone()
+        }
+
+        async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
+            self.got_back.lock().unwrap().push(held.cloned());
+            Ok(())
+        }
+    }
+
+    fn source(says: Result<AccessToken, TokenError>) -> Scripted {
+        Scripted {
+            says,
+            got_back: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_other_is_asked_where_the_first_fails_or_repeats_a_refused_token() {
+        let down = || Err(TokenError::permanent("down"));
+        for (first, rejected, expected) in [
+            (Ok(token("a")), None, "a"),
+            (Ok(token("a")), Some("b"), "a"),
+            (Ok(token("a")), Some("a"), "b"),
+            (down(), None, "b"),
+        ] {
+            let sources = source(first).or_else(source(Ok(token("b"))));
+            let rejected = rejected.map(token);
+            let demand = Demand::instead_of(rejected.as_ref());
+            let got = sources.token(demand).await.unwrap();
+            assert_eq!(got.expose_secret(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn two_failures_are_one_that_names_both() {
+        let first = TokenError::permanent("no file").with_oauth_code("invalid_client");
+        let other = TokenError::transient("busy").with_retry_after(Duration::from_secs(7));
+        let sources = source(Err(first)).or_else(source(Err(other)));
+        let error = sources.token(Demand::default()).await.unwrap_err();
+        assert!(error.is_transient());
+        assert_eq!(error.oauth_code(), Some("invalid_client"));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        let message = error.to_string();
+        assert!(
+            message.contains("no file") && message.contains("busy"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_back_to_where_it_came_from() {
+        for (first, held, expected) in [
+            (Ok(token("a")), "a", (Some(token("a")), None)),
+            (
+                Err(TokenError::transient("x")),
+                "b",
+                (None, Some(token("b"))),
+            ),
+        ] {
+            let (first, other) = (source(first), source(Ok(token("b"))));
+            let sources = first.clone().or_else(other.clone());
+            sources.token(Demand::default()).await.unwrap();
+            sources.revoke(Some(&token(held))).await.unwrap();
+            assert_eq!(*first.got_back.lock().unwrap(), [expected.0]);
+            assert_eq!(*other.got_back.lock().unwrap(), [expected.1]);
+        }
+    }
+}
