@@ -9,12 +9,10 @@ use http_body_util::{BodyExt, channel::Channel};
 use tokio::{sync::Barrier, task::JoinSet};
 use tower_oauth::{ClientAuth, EndpointError, OAuthLayer, TokenError};
 
-use crate::{
-    peer::{End, Peer, Script},
-    support::{
-        servers::{ApiServer, AuthServer},
-        wire::{BOTH, Fault, Protocol, basic, cache, client, full, layered, post, request, send},
-    },
+use crate::support::{
+    raw::{End, Peer, Script},
+    servers::{ApiServer, AuthServer},
+    wire::{BOTH, Fault, Protocol, basic, cache, client, full, layered, post, request, send},
 };
 
 const X_SUM: HeaderName = HeaderName::from_static("x-sum");

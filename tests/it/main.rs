@@ -13,8 +13,6 @@
     reason = "tests may stop at the first surprise"
 )]
 
-#[cfg(feature = "https-client")]
-mod peer;
 mod support;
 
 mod behaviour;

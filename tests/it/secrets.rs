@@ -18,13 +18,11 @@ use tower_oauth::{
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{
-    peer::{End, Peer, Script, answer},
-    support::{
-        canary::{Log, Search, Shown, panics},
-        servers::{ApiServer, AuthServer, ID},
-        wire::{BOTH, Protocol, basic, cache, client, full, layered, post, request, send},
-    },
+use crate::support::{
+    canary::{Log, Search, Shown, panics},
+    raw::{End, Peer, Script, answer},
+    servers::{ApiServer, AuthServer, ID},
+    wire::{BOTH, Protocol, basic, cache, client, full, layered, post, request, send},
 };
 
 const CLIENT: &str = "Kq7!vX2p:Zt9%mW4+/Rb6~Ld8&Gh3=Yc5";

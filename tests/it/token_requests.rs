@@ -13,7 +13,7 @@ use tower_oauth::{
     TokenSource,
 };
 
-use crate::peer::{End, Peer, Script, answer};
+use crate::support::raw::{End, Peer, Script, answer};
 
 const TOKEN: &[u8] = br#"{"access_token":"a","token_type":"Bearer"}"#;
 

@@ -11,7 +11,7 @@ use tower_oauth::{
     AccessToken, ClientAuth, ClientCredentials, Demand, TokenEndpoint, TokenError, TokenSource,
 };
 
-use crate::peer::{End, Peer, Script, answer};
+use crate::support::raw::{End, Peer, Script, answer};
 
 /// Cases that are decided otherwise here. One that agrees after all is a failure of this list.
 const DIFFERENCES: &[(&str, &str)] = &[];

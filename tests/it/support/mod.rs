@@ -5,6 +5,8 @@ pub mod body;
 #[cfg(feature = "https-client")]
 pub mod canary;
 pub mod probe;
+#[cfg(feature = "https-client")]
+pub mod raw;
 pub mod server;
 #[cfg(feature = "https-client")]
 pub mod servers;

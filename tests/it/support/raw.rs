@@ -13,16 +13,16 @@ use tokio::{
 
 /// What the peer does with each connection, once it has read the request.
 #[derive(Clone, Default)]
-pub(crate) struct Script {
+pub struct Script {
     /// Sent first.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// Sent again and again after that, until the client hangs up.
-    pub(crate) endless: Option<Vec<u8>>,
-    pub(crate) end: End,
+    pub endless: Option<Vec<u8>>,
+    pub end: End,
 }
 
 #[derive(Clone, Copy, Default)]
-pub(crate) enum End {
+pub enum End {
     #[default]
     Close,
     /// RST in place of FIN.
@@ -31,13 +31,13 @@ pub(crate) enum End {
     Silence,
 }
 
-pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
+pub struct Peer {
+    pub address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    pub(crate) async fn start(script: Script) -> Self {
+    pub async fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<String>>>::default();
@@ -53,18 +53,18 @@ impl Peer {
         Self { address, requests }
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The requests so far, byte for byte.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
 
 /// A whole answer, framed by `Content-Length`.
-pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("HTTP/1.1 {status} Whatever\r\nConnection: close\r\n").into_bytes();
     for (name, value) in headers {
         bytes.extend(format!("{name}: {value}\r\n").bytes());
