@@ -152,6 +152,7 @@ impl Error for InvalidToken {}
 mod tests {
     use super::*;
 
+    // rule 17
     #[test]
     fn every_token_that_exists_can_be_sent() {
         for good in ["a", "12345|abcDEF", "***", "eyJ.e30.c2ln==", "~!\"\\"] {

@@ -302,6 +302,7 @@ mod tests {
         }
     }
 
+    // rule 4
     #[test]
     fn a_client_says_how_it_authenticates() {
         let message = refusal(TokenEndpoint::builder("http://127.0.0.1:1/token"));

@@ -290,6 +290,7 @@ mod tests {
         }
     }
 
+    // rule 10
     #[test]
     fn what_the_server_says_besides_is_handed_on_or_makes_it_malformed() {
         let scoped = token(r#"{"access_token":"a","scope":["read","write"]}"#);

@@ -18,6 +18,7 @@ mod support;
 mod behaviour;
 mod challenges;
 mod destinations;
+mod dialects;
 mod early_answers;
 #[cfg(feature = "https-client")]
 mod end_to_end;

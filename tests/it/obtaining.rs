@@ -107,6 +107,7 @@ fn a_cancelled_caller_cancels_nothing() {
     }
 }
 
+// rule F2
 #[test]
 fn cold_due_refused_and_forced_board_one_flight() {
     paused(async {
