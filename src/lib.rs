@@ -42,7 +42,10 @@ pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 pub use endpoint::{
     ClientAuth, Encoding, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
 };
-pub use grant::{ClientCredentials, InvalidResource, InvalidScope, NotConfidential, RefreshToken};
+pub use grant::{
+    ClientCredentials, InvalidResource, InvalidScope, NoRefreshToken, NotConfidential,
+    RefreshToken, Rotation,
+};
 pub use layer::OAuthLayer;
 pub use rejection::{ResponseHead, Verdict};
 pub use replay::ReplayBody;

@@ -1,15 +1,6 @@
 //! A flight: one call of the source, as a task with a total deadline, that panics nobody.
 
-use std::{
-    error::Error,
-    fmt,
-    future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -20,7 +11,7 @@ use tokio::{
 use super::last_act::LastAct;
 use crate::{
     clock::{Clock, Moment},
-    source::{Demand, ErasedSource, TokenError},
+    source::{Demand, ErasedSource, Panicked, TokenError, caught},
     token::AccessToken,
 };
 
@@ -72,22 +63,13 @@ async fn call(
     rejected: Option<&AccessToken>,
     deadline: Duration,
 ) -> Result<AccessToken, TokenError> {
-    let mut call = pin!(async {
-        // A source may panic before there is a future to poll.
-        let token = async { source.token(Demand::instead_of(rejected)).await };
-        match timeout(deadline, token).await {
-            Ok(result) => result,
-            Err(Elapsed { .. }) => Err(TokenError::transient(FlightError::TimedOut(deadline))),
-        }
-    });
-    poll_fn(|cx| {
-        // Unwind safe: after a panic the future is never polled again.
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(Err(TokenError::transient(FlightError::Panicked))),
-        }
-    })
-    .await
+    // A source may panic before there is a future to poll.
+    let token = async { source.token(Demand::instead_of(rejected)).await };
+    match caught(timeout(deadline, token)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(Elapsed { .. })) => Err(TokenError::transient(FlightError::TimedOut(deadline))),
+        Err(Panicked) => Err(TokenError::transient(FlightError::Panicked)),
+    }
 }
 
 /// What can go wrong between the cache and its source.
@@ -99,6 +81,10 @@ pub(super) enum FlightError {
     NoRuntime,
     Recursive,
     Lost,
+    Closed,
+    NotClosedInTime(Duration),
+    RevocationPanicked,
+    ClosingLost,
 }
 
 impl fmt::Display for FlightError {
@@ -126,6 +112,23 @@ impl fmt::Display for FlightError {
             Self::Lost => f.write_str(
                 "the runtime that a token is fetched on is being shut down; call from one that \
                  goes on",
+            ),
+            Self::Closed => f.write_str(
+                "the token cache was closed (TokenCache::close) and hands out no token; make a new \
+                 one",
+            ),
+            Self::NotClosedInTime(deadline) => write!(
+                f,
+                "the token cache is closed, but its tokens were not given back within \
+                 {deadline:?}: they may live on until they expire"
+            ),
+            Self::RevocationPanicked => f.write_str(
+                "the token cache is closed, but the token source panicked when it was to give back \
+                 tokens (its message went to the panic hook): they may live on until they expire",
+            ),
+            Self::ClosingLost => f.write_str(
+                "the token cache is closed, but the runtime that was to give back its tokens is \
+                 being shut down: they may live on until they expire; close the cache before",
             ),
             Self::Recursive => f.write_str(
                 "the token source waits for itself: its token request went through the layer that \

@@ -1,6 +1,7 @@
 //! The token that every request reads, and what keeps it fresh.
 
 mod backoff;
+mod closing;
 mod flight;
 mod keeper;
 mod last_act;
@@ -101,6 +102,39 @@ impl TokenCache {
     /// one was rejected. Differs from a refusal by a server in that nothing holds it back.
     pub fn invalidate(&self) {
         self.shared.invalidate();
+    }
+
+    /// Closes the cache, for all its clones: from now on it hands out no token, and requests fail
+    /// with a permanent error that says so. Then gives back what it holds: the source
+    /// [revokes](TokenSource::revoke) it. Differs from [`invalidate`](Self::invalidate) in that
+    /// there is no way back.
+    ///
+    /// A fetch under way is waited for, and what it brings is given back as well. All of it is
+    /// bounded by the [`deadline`](TokenCacheBuilder::deadline) and runs on a task of its own, so
+    /// that a caller that goes away cancels nothing. The first close does this once; others wait
+    /// for it, and have its outcome.
+    ///
+    /// ```
+    /// use tower_oauth::{AccessToken, CacheState, TokenCache};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = TokenCache::from(|| async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) });
+    /// cache.ready().await?;
+    /// // … at the end of the program:
+    /// cache.close().await?;
+    /// assert!(matches!(cache.state(), CacheState::Closed));
+    /// assert!(cache.get().await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The source's, and a transient one when the deadline has passed; the cache is closed all the
+    /// same, and tokens may live on until they expire.
+    pub async fn close(&self) -> Result<(), TokenError> {
+        self.shared.close().await
     }
 
     /// Whether requests have a token right now, and needn't wait for one. An idle cache lets its
@@ -254,7 +288,18 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// By default 30 seconds: how long one call of the source may take in all.
+    /// Lets each token serve until 30 seconds before its end ([`expiry_margin`](Self::expiry_margin)):
+    /// the fewest tokens, at the price that one caller waits for each. By default a used token is
+    /// renewed ahead of that, in the background.
+    ///
+    /// For a server that counts tokens. A process that is always busy needs 737 one-hour tokens in
+    /// a month, one that is idle none. The same as a [`renew_ahead`](Self::renew_ahead) of zero.
+    pub fn thrifty(self) -> Self {
+        self.renew_ahead(Duration::ZERO)
+    }
+
+    /// By default 30 seconds: how long one call of the source may take in all, and closing the
+    /// cache.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.deadline = deadline;
         self

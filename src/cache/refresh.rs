@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     flight::{self, FlightError},
     snapshot::{Generation, Snapshot},
-    state::{Flight, Outcome, Seat, Shared, State},
+    state::{Flight, Life, Outcome, Seat, Shared, State},
     tasks::Then,
 };
 use crate::{clock::Moment, metrics, source::TokenError};
@@ -193,6 +193,9 @@ impl Shared {
         if Handle::try_current().is_err() {
             return Err(TokenError::permanent(FlightError::NoRuntime));
         }
+        if let Life::Closed { .. } = state.life {
+            return Err(TokenError::permanent(FlightError::Closed));
+        }
         let patience = self.patience();
         if let Some(flight) = state
             .flight
@@ -229,7 +232,7 @@ impl Shared {
     }
 
     /// A source that calls through the layer it serves would wait for itself.
-    fn check_not_in_flight(self: &Arc<Self>) -> Result<(), TokenError> {
+    pub(super) fn check_not_in_flight(self: &Arc<Self>) -> Result<(), TokenError> {
         if flight::is_aboard(self.id()) {
             return Err(TokenError::permanent(FlightError::Recursive));
         }

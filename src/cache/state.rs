@@ -46,6 +46,21 @@ pub(super) struct State {
     pub(super) doubt: Doubt,
     /// The token whose refusal led to the next flight.
     pub(super) rejected: Option<AccessToken>,
+    pub(super) life: Life,
+}
+
+/// Whether the cache serves.
+#[derive(Default)]
+pub(super) enum Life {
+    #[default]
+    Open,
+    /// For good.
+    Closed {
+        /// What a flight brought that was under way.
+        late: Option<AccessToken>,
+        /// How giving back went, once that has ended.
+        ended: watch::Receiver<Option<Result<(), TokenError>>>,
+    },
 }
 
 pub(super) struct Flight {
@@ -164,7 +179,9 @@ impl State {
     }
 
     pub(super) fn describe(&self) -> CacheState {
-        if let Some(failing) = self.backoff.failing() {
+        if let Life::Closed { .. } = self.life {
+            CacheState::Closed
+        } else if let Some(failing) = self.backoff.failing() {
             CacheState::Failing {
                 since: failing.since.into_std(),
                 error: failing.error.clone(),

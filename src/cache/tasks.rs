@@ -11,7 +11,7 @@ use super::{
     flight::{self, FlightError},
     keeper,
     snapshot::{Snapshot, Times},
-    state::{Keeper, Outcome, Shared, State},
+    state::{Keeper, Life, Outcome, Shared, State},
 };
 use crate::{
     clock::{Deadline, Moment},
@@ -170,6 +170,10 @@ impl Shared {
         let mut state = self.lock();
         // One that was given up and arrives after all changes nothing: there is a newer one.
         let flight = state.close_flight(id)?;
+        if let Life::Closed { late, .. } = &mut state.life {
+            *late = result.ok();
+            return Some(Err(TokenError::permanent(FlightError::Closed)));
+        }
         if let (Ok(token), Some(rejected)) = (&result, &state.rejected) {
             // The token was refused while this flight was in the air, whose source was not told.
             if token == rejected && flight.rejected.as_ref() != Some(rejected) {

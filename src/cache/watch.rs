@@ -29,6 +29,8 @@ pub enum CacheState {
         /// Before this moment nothing is asked of the source.
         retry_at: Instant,
     },
+    /// It was closed, and stays so.
+    Closed,
 }
 
 impl CacheState {
@@ -37,7 +39,8 @@ impl CacheState {
         match (self, other) {
             (Self::Empty, Self::Empty)
             | (Self::Valid, Self::Valid)
-            | (Self::Renewing, Self::Renewing) => true,
+            | (Self::Renewing, Self::Renewing)
+            | (Self::Closed, Self::Closed) => true,
             (Self::Failing { retry_at: a, .. }, Self::Failing { retry_at: b, .. }) => a == b,
             _ => false,
         }

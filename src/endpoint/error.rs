@@ -314,7 +314,8 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
         ),
         (Some("invalid_grant"), _) => (
             "refused the grant",
-            "it is expired, revoked, used up or another client's: get a new one",
+            "it is expired, revoked, used up or another client's: get a new one (for a refresh \
+             token: log in again)",
         ),
         (Some("invalid_scope"), _) => (
             "refused the scope",
@@ -323,6 +324,11 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
         (Some("invalid_target"), _) => (
             "refused the target",
             "check the parameters resource and audience",
+        ),
+        // RFC 7009 §2.2.1
+        (Some("unsupported_token_type"), _) => (
+            "refused to revoke the token",
+            "it doesn't revoke tokens of this kind: they live until they expire",
         ),
         (None, 404 | 405 | 410) => (
             "refused the token request",

@@ -21,6 +21,7 @@ mod pointer;
 mod redact;
 mod request;
 mod response;
+mod revocation;
 mod server;
 mod transport;
 mod url;
@@ -46,7 +47,7 @@ pub use self::{
     builder::TokenEndpointBuilder, client_auth::ClientAuth, config_error::EndpointConfigError,
     error::EndpointError, request::Encoding,
 };
-pub(crate) use self::{checks::is_resource, response::TokenResponse};
+pub(crate) use self::{checks::is_resource, response::TokenResponse, revocation::TokenKind};
 
 /// An authorization server's token endpoint, and how this client talks to it.
 ///
@@ -99,6 +100,11 @@ impl TokenEndpoint {
     /// Whether the client has credentials of its own (RFC 6749 §2.1).
     pub(crate) fn client_is_confidential(&self) -> bool {
         self.0.client_auth.is_confidential()
+    }
+
+    /// How long one request may take in all.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
     }
 
     /// One token request: `grant` holds the parameters of the grant.

@@ -1,10 +1,15 @@
 //! The client credentials grant (RFC 6749 §4.4): the client asks for itself, for no user.
 
-use std::{error::Error, fmt};
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::wanted::Wanted;
 use crate::{
-    endpoint::TokenEndpoint,
+    endpoint::{TokenEndpoint, TokenKind},
+    secret::SecretString,
     source::{Demand, TokenError, TokenSource},
     token::AccessToken,
 };
@@ -12,7 +17,8 @@ use crate::{
 /// Tokens for the client itself (RFC 6749 §4.4), as services use them among each other.
 ///
 /// Each token is a new request; the cache decides when. A refresh token in the answer is ignored:
-/// RFC 6749 §4.4.3 says that there should be none, and the credentials do the same.
+/// RFC 6749 §4.4.3 says that there should be none, and the credentials do the same. For the server
+/// that wants it back there is [`keep_refresh_token`](Self::keep_refresh_token).
 ///
 /// ```
 /// # #[cfg(feature = "https-client")] {
@@ -30,7 +36,11 @@ use crate::{
 pub struct ClientCredentials {
     endpoint: TokenEndpoint,
     wanted: Wanted,
+    kept: Option<Kept>,
 }
+
+/// The latest refresh token, shared by clones.
+type Kept = Arc<Mutex<Option<SecretString>>>;
 
 impl ClientCredentials {
     /// Asks `endpoint` for tokens with the scope that the server gives by default.
@@ -42,6 +52,7 @@ impl ClientCredentials {
         Self {
             endpoint,
             wanted: Wanted::default(),
+            kept: None,
         }
     }
 
@@ -66,6 +77,47 @@ impl ClientCredentials {
         self.wanted.resource(uri.into());
         self
     }
+
+    /// Keeps the refresh token of each answer and sends the latest as `refresh_token` in the next
+    /// request, whose `grant_type` stays `client_credentials`; by default a refresh token is
+    /// ignored (RFC 6749 §4.4.3). Clones that are made after this share it.
+    ///
+    /// For a server that departs from RFC 6749 in this way. One that the server calls invalid
+    /// (`invalid_grant`) is dropped, and the request goes out again without, in the same call.
+    #[must_use]
+    pub fn keep_refresh_token(mut self) -> Self {
+        self.kept.get_or_insert_default();
+        self
+    }
+
+    async fn ask(&self, refresh_token: Option<&SecretString>) -> Result<AccessToken, TokenError> {
+        // An empty parameter is left out.
+        let refresh_token = refresh_token.map_or("", |kept| kept);
+        let grant = [
+            ("grant_type", "client_credentials"),
+            ("refresh_token", refresh_token),
+        ];
+        let response = self.endpoint.exchange(&self.wanted.with(&grant)?).await?;
+        if let (Some(kept), Some(latest)) = (&self.kept, response.refresh_token) {
+            *lock(kept) = Some(latest);
+        }
+        Ok(response.token)
+    }
+
+    fn kept(&self) -> Option<SecretString> {
+        self.kept.as_ref().and_then(|kept| lock(kept).clone())
+    }
+
+    /// Forgets this one, unless a clone has got a newer one meanwhile.
+    fn forget(&self, refresh_token: &SecretString) {
+        if let Some(kept) = &self.kept {
+            lock(kept).take_if(|kept| **kept == **refresh_token);
+        }
+    }
+}
+
+fn lock(kept: &Kept) -> MutexGuard<'_, Option<SecretString>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TokenSource for ClientCredentials {
@@ -75,8 +127,30 @@ impl TokenSource for ClientCredentials {
         if !self.endpoint.client_is_confidential() {
             return Err(TokenError::permanent(NotConfidential(())));
         }
-        let grant = self.wanted.with(&[("grant_type", "client_credentials")])?;
-        Ok(self.endpoint.exchange(&grant).await?.token)
+        let kept = self.kept();
+        match (self.ask(kept.as_ref()).await, kept) {
+            (Err(error), Some(kept)) if error.oauth_code() == Some("invalid_grant") => {
+                self.forget(&kept);
+                self.ask(None).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Revokes the `held` token, and the refresh token if one is kept. Without a
+    /// [`revocation_endpoint`](crate::TokenEndpointBuilder::revocation_endpoint) nothing is sent.
+    async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
+        let mut outcome = Ok(());
+        if let Some(kept) = self.kept() {
+            outcome = self.endpoint.revoke(&kept, TokenKind::RefreshToken).await;
+            if outcome.is_ok() {
+                self.forget(&kept);
+            }
+        }
+        if let Some(held) = held {
+            outcome = outcome.and(self.endpoint.revoke_access_token(held).await);
+        }
+        outcome
     }
 }
 
@@ -151,6 +225,100 @@ mod tests {
             [
                 "grant_type=client_credentials",
                 "grant_type=client_credentials&scope=read+write"
+            ]
+        );
+    }
+
+    /// Each answer brings the next refresh token; `dead` ones are refused.
+    fn keeping(dead: &'static [&'static str]) -> (ClientCredentials, Bodies) {
+        let bodies = Bodies::default();
+        let transport = tower::service_fn({
+            let bodies = Arc::clone(&bodies);
+            move |request: Request<Full<Bytes>>| {
+                let bodies = Arc::clone(&bodies);
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let text = String::from_utf8_lossy(&body).into_owned();
+                    let mut bodies = bodies.lock().unwrap();
+                    bodies.push(body);
+                    let refused = dead.iter().any(|dead| text.ends_with(dead));
+                    let (status, answer) = match (refused, bodies.len()) {
+                        (true, _) => (400, String::from(r#"{"error":"invalid_grant"}"#)),
+                        (false, 3) => (200, String::from(r#"{"access_token":"a3"}"#)),
+                        (false, n) => (
+                            200,
+                            format!(r#"{{"access_token":"a{n}","refresh_token":"r{n}"}}"#),
+                        ),
+                    };
+                    let response = Response::builder().status(status);
+                    Ok::<_, Infallible>(response.body(answer).unwrap())
+                }
+            }
+        });
+        let endpoint = TokenEndpoint::builder("https://as.example/token")
+            .client_auth(ClientAuth::basic("id", "pw"))
+            .revocation_endpoint("https://as.example/revoke")
+            .transport(transport)
+            .build()
+            .unwrap();
+        let source = ClientCredentials::new(endpoint).scope("read");
+        (source.keep_refresh_token(), bodies)
+    }
+
+    #[tokio::test]
+    async fn the_latest_refresh_token_goes_along_if_it_is_to_be_kept() {
+        let (source, bodies) = keeping(&[]);
+        for _ in 0..2 {
+            ask(&source).await.unwrap();
+            ask(&source.clone()).await.unwrap();
+        }
+        let form = "grant_type=client_credentials";
+        assert_eq!(
+            *bodies.lock().unwrap(),
+            [
+                format!("{form}&scope=read"),
+                format!("{form}&refresh_token=r1&scope=read"),
+                format!("{form}&refresh_token=r2&scope=read"),
+                // The third answer brought none.
+                format!("{form}&refresh_token=r2&scope=read"),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_that_is_dead_is_dropped_and_the_credentials_do() {
+        let (source, bodies) = keeping(&["refresh_token=r1&scope=read"]);
+        ask(&source).await.unwrap();
+        let token = ask(&source).await.unwrap();
+        assert_eq!(token.expose_secret(), "a3");
+        ask(&source).await.unwrap();
+        let form = "grant_type=client_credentials";
+        assert_eq!(
+            *bodies.lock().unwrap(),
+            [
+                format!("{form}&scope=read"),
+                format!("{form}&refresh_token=r1&scope=read"),
+                format!("{form}&scope=read"),
+                format!("{form}&scope=read"),
+            ]
+        );
+    }
+
+    // rule 68
+    #[tokio::test]
+    async fn what_is_held_is_revoked() {
+        let (source, bodies) = keeping(&[]);
+        let token = ask(&source).await.unwrap();
+        for _ in 0..2 {
+            source.revoke(Some(&token)).await.unwrap();
+        }
+        let bodies = bodies.lock().unwrap();
+        assert_eq!(
+            bodies[1..],
+            [
+                "token=r1&token_type_hint=refresh_token",
+                "token=a1&token_type_hint=access_token",
+                "token=a1&token_type_hint=access_token",
             ]
         );
     }

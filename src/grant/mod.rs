@@ -7,6 +7,6 @@ mod wanted;
 
 pub use self::{
     client_credentials::{ClientCredentials, NotConfidential},
-    refresh_token::RefreshToken,
+    refresh_token::{NoRefreshToken, RefreshToken, Rotation},
     wanted::{InvalidResource, InvalidScope},
 };

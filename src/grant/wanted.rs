@@ -36,6 +36,13 @@ impl Wanted {
         self.audiences.push(audience);
     }
 
+    /// Whether the same is asked for.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.scope == other.scope
+            && self.resources == other.resources
+            && self.audiences == other.audiences
+    }
+
     fn refuse(&mut self, error: TokenError) {
         self.invalid.get_or_insert(error);
     }

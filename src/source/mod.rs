@@ -1,5 +1,6 @@
 //! Where tokens come from: the one trait in which the request's way and the token's way meet.
 
+mod caught;
 mod file;
 mod or_else;
 
@@ -7,6 +8,7 @@ use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration
 
 use crate::token::{AccessToken, InvalidToken};
 
+pub(crate) use self::caught::{Panicked, caught};
 pub use self::{
     file::{FileToken, FileTokenError},
     or_else::OrElse,
@@ -82,7 +84,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Gives back what was obtained, because nobody needs it any more: `held` is the token that
     /// the cache holds, if any. By default nothing happens, and tokens live until they expire.
     ///
-    /// [`TokenCache::close`](crate::TokenCache::close) calls it once, within a deadline.
+    /// [`TokenCache::close`](crate::TokenCache::close) calls it once, within a deadline; once more
+    /// where a newer token came in while the cache was closing.
     ///
     /// # Errors
     ///
@@ -265,7 +268,6 @@ pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 pub(crate) trait ErasedSource: Send + Sync + 'static {
     fn token<'a>(&'a self, demand: Demand<'a>) -> SourceFuture<'a, AccessToken>;
 
-    #[expect(dead_code, reason = "closing a cache follows")]
     fn revoke<'a>(&'a self, held: Option<&'a AccessToken>) -> SourceFuture<'a, ()>;
 }
 

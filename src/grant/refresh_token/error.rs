@@ -1,0 +1,123 @@
+//! Why a refresh token source has no token, beyond what its endpoint says.
+
+use std::{error::Error, fmt};
+
+use super::rotation::HOOK_LIMIT;
+use crate::source::BoxError;
+
+/// There is no refresh token that could be redeemed; found by downcasting
+/// [`TokenError::get_ref`](crate::TokenError::get_ref). Somebody has to log in again, or to mend
+/// where the refresh token comes from. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRefreshToken(pub(super) Lack);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// The one that was given is empty.
+    Empty,
+    /// The one that was given can't be one (RFC 6749 A.17).
+    ControlCharacter,
+    /// The login brought none, and its access token is over.
+    NotSent,
+    /// It was revoked.
+    Revoked,
+}
+
+impl fmt::Display for NoRefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Lack::Empty => {
+                "there is no refresh token: the one that was given is empty; log in, or check \
+                 where it is read from"
+            }
+            Lack::ControlCharacter => {
+                "the refresh token can't be sent: it has a control character, such as a line break \
+                 at its end; trim it"
+            }
+            Lack::NotSent => {
+                "the access token of the login is over, and the server sent no refresh token with \
+                 it: log in again; for one that lasts, ask for the scope offline_access (or what \
+                 the server calls it), and let the client have refresh tokens"
+            }
+            Lack::Revoked => "the refresh token was revoked by this program: log in again",
+        })
+    }
+}
+
+impl Error for NoRefreshToken {}
+
+/// Why a new pair of tokens isn't kept yet.
+#[derive(Debug)]
+pub(super) enum RotationError {
+    Failed(BoxError),
+    Panicked,
+    TimedOut,
+}
+
+impl fmt::Display for RotationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("there is a new refresh token, but the on_rotation hook didn't keep it: ")?;
+        match self {
+            Self::Failed(cause) => write!(f, "{cause}")?,
+            Self::Panicked => f.write_str(
+                "it panicked, and its message went to the panic hook (standard error by default)",
+            )?,
+            Self::TimedOut => write!(f, "it took longer than {HOOK_LIMIT:?}")?,
+        }
+        f.write_str(
+            "; the next call for a token calls it again: mend what it writes to before the \
+             program ends, or a new login is needed",
+        )
+    }
+}
+
+impl Error for RotationError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(cause) => Some(&**cause),
+            Self::Panicked | Self::TimedOut => None,
+        }
+    }
+}
+
+/// What can go wrong between the callers and the task that serves them.
+#[derive(Debug)]
+pub(super) enum FlightError {
+    NoProvision(BoxError),
+    Panicked,
+    NoRuntime,
+    Lost,
+}
+
+impl fmt::Display for FlightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoProvision(cause) => write!(
+                f,
+                "there is no refresh token: its provider failed ({cause}); check where it reads \
+                 from"
+            ),
+            Self::Panicked => f.write_str(
+                "the redemption of a refresh token panicked; its message went to the panic hook \
+                 (standard error by default)",
+            ),
+            Self::NoRuntime => f.write_str(
+                "no Tokio runtime to redeem a refresh token on: call from within one \
+                 (tokio::main, Runtime::enter)",
+            ),
+            Self::Lost => f.write_str(
+                "the runtime that a refresh token is redeemed on is being shut down; call from \
+                 one that goes on",
+            ),
+        }
+    }
+}
+
+impl Error for FlightError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoProvision(cause) => Some(&**cause),
+            Self::Panicked | Self::NoRuntime | Self::Lost => None,
+        }
+    }
+}

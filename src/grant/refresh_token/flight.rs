@@ -1,0 +1,302 @@
+//! One flight at a time: a redemption or a revocation, as a task of its own.
+//!
+//! Only a flight reads what is held in order to send it, so no refresh token is sent by two. What
+//! it learns it writes down before it does anything else. So wherever it ends, even with its
+//! runtime, the next one can go on from there.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    super::wanted::Wanted,
+    error::FlightError,
+    holding::{Granted, Holding},
+    rotation::{HOOK_LIMIT, Hook},
+};
+use crate::{
+    clock::Clock,
+    endpoint::TokenEndpoint,
+    secret::{Secret, SecretString},
+    source::{Panicked, TokenError, caught},
+    token::AccessToken,
+};
+
+/// How many flights one caller boards, if each is lost with its runtime.
+const MOST_FLIGHTS: usize = 3;
+
+/// What all clones of a source share.
+pub(super) struct Shared {
+    pub(super) endpoint: TokenEndpoint,
+    /// Where the first refresh token comes from, and another after an `invalid_grant`.
+    pub(super) first: Secret,
+    pub(super) clock: Clock,
+    state: Mutex<State>,
+}
+
+struct State {
+    holding: Holding,
+    /// What `first` said last: it is spent, or refused, or in use.
+    first_said: Option<SecretString>,
+    hook: Option<Hook>,
+    flight: Option<Flight>,
+    flights: u64,
+}
+
+struct Flight {
+    id: u64,
+    /// After this it is given up: its runtime stands still.
+    overdue: Instant,
+    /// What it asks for; `None` is a revocation.
+    wanted: Option<Wanted>,
+    landing: Landing,
+    task: Option<AbortHandle>,
+}
+
+/// How a flight ended: `None` inside is a revocation.
+type Outcome = Result<Option<Granted>, TokenError>;
+type Landing = watch::Receiver<Option<Outcome>>;
+
+/// What a caller gets who comes to board.
+enum Seat {
+    /// On a flight that was started for it.
+    Own(Landing, Instant),
+    /// On one that asks for the same.
+    Joined(Landing, Instant),
+    /// On none, until this one has ended.
+    Behind(Landing, Instant),
+}
+
+impl Shared {
+    pub(super) fn new(endpoint: TokenEndpoint, first: Secret, holding: Holding) -> Self {
+        Self {
+            endpoint,
+            first,
+            clock: Clock::default(),
+            state: Mutex::new(State {
+                holding,
+                first_said: None,
+                hook: None,
+                flight: None,
+                flights: 0,
+            }),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> &TokenEndpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn set_hook(&self, hook: Hook) {
+        self.lock().hook = Some(hook);
+    }
+
+    pub(super) fn hook(&self) -> Option<Hook> {
+        self.lock().hook.clone()
+    }
+
+    pub(super) async fn token(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        rejected: Option<&AccessToken>,
+    ) -> Result<AccessToken, TokenError> {
+        let called = self.clock.now();
+        wanted.with(&[])?; // What is invalid is told at once.
+        let mut lost = 0;
+        let mut waited = false;
+        while lost < MOST_FLIGHTS {
+            let redemption = |id| {
+                let (shared, wanted) = (Arc::clone(self), wanted.clone());
+                let rejected = rejected.cloned();
+                async move {
+                    let granted = shared.redeem(id, &wanted, rejected.as_ref()).await?;
+                    Ok(Some(granted))
+                }
+            };
+            let (outcome, joined) = match self.board(Some(wanted), redemption)? {
+                Seat::Own(landing, overdue) => (arrival(landing, overdue).await, false),
+                Seat::Joined(landing, overdue) => (arrival(landing, overdue).await, true),
+                Seat::Behind(landing, overdue) => {
+                    arrival(landing, overdue).await;
+                    continue;
+                }
+            };
+            match outcome {
+                Some(Ok(Some(granted))) => {
+                    // The flight that was under way didn't know of the refusal. One that began
+                    // after this call has asked anew.
+                    if joined && !waited && rejected == Some(&granted.token) {
+                        waited = true;
+                        continue;
+                    }
+                    return Ok(granted.for_one_who_asked(called));
+                }
+                Some(Ok(None)) => {}
+                Some(Err(error)) => return Err(error),
+                None => lost = lost.saturating_add(1),
+            }
+        }
+        Err(TokenError::transient(FlightError::Lost))
+    }
+
+    pub(super) async fn revoke(
+        self: &Arc<Self>,
+        held: Option<&AccessToken>,
+    ) -> Result<(), TokenError> {
+        let mut lost = 0;
+        while lost < MOST_FLIGHTS {
+            let revocation = |id| {
+                let (shared, held) = (Arc::clone(self), held.cloned());
+                async move { shared.give_back(id, held).await.map(|()| None) }
+            };
+            match self.board(None, revocation)? {
+                Seat::Own(landing, overdue) => match arrival(landing, overdue).await {
+                    Some(outcome) => return outcome.map(drop),
+                    None => lost = lost.saturating_add(1),
+                },
+                Seat::Joined(landing, overdue) | Seat::Behind(landing, overdue) => {
+                    arrival(landing, overdue).await;
+                }
+            }
+        }
+        Err(TokenError::transient(FlightError::Lost))
+    }
+
+    fn board<F>(
+        self: &Arc<Self>,
+        wanted: Option<&Wanted>,
+        work: impl FnOnce(u64) -> F,
+    ) -> Result<Seat, TokenError>
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let runtime =
+            Handle::try_current().map_err(|_| TokenError::permanent(FlightError::NoRuntime))?;
+        let now = self.clock.now().mono;
+        let mut state = self.lock();
+        if let Some(flight) = state.flight.as_ref().filter(|flight| now < flight.overdue) {
+            let (landing, overdue) = (flight.landing.clone(), flight.overdue);
+            let same = matches!((&flight.wanted, wanted), (Some(a), Some(b)) if a.is_like(b));
+            return Ok(if same {
+                Seat::Joined(landing, overdue)
+            } else {
+                Seat::Behind(landing, overdue)
+            });
+        }
+        let (landed, landing) = watch::channel(None);
+        state.flights = state.flights.wrapping_add(1);
+        let id = state.flights;
+        let overdue = now.checked_add(self.patience()).unwrap_or(now);
+        let stranded = state.flight.replace(Flight {
+            id,
+            overdue,
+            wanted: wanted.cloned(),
+            landing: landing.clone(),
+            task: None,
+        });
+        drop(state);
+        // Its runtime may go on one day; it must not send then what this one has sent before.
+        if let Some(task) = stranded.and_then(|flight| flight.task) {
+            task.abort();
+        }
+        let aloft = Aloft {
+            shared: Arc::clone(self),
+            id,
+            landed,
+        };
+        let work = work(id);
+        // Not under the lock: a runtime that is being shut down drops the task at once, and the
+        // lock is taken then.
+        let task = runtime.spawn(async move {
+            let outcome = match caught(work).await {
+                Ok(outcome) => outcome,
+                Err(Panicked) => Err(TokenError::transient(FlightError::Panicked)),
+            };
+            aloft.land(outcome);
+        });
+        if let Some(flight) = self.lock().flight_numbered(id) {
+            flight.task = Some(task.abort_handle());
+        }
+        Ok(Seat::Own(landing, overdue))
+    }
+
+    /// How long after its start a flight is given up: longer than all that it may do takes, which
+    /// is two token requests or three revocations, and two hooks.
+    fn patience(&self) -> Duration {
+        let requests = self.endpoint.timeout().saturating_mul(3);
+        let hooks = HOOK_LIMIT.saturating_mul(2);
+        requests.saturating_add(hooks).saturating_add(HOOK_LIMIT)
+    }
+
+    pub(super) fn held(&self) -> Holding {
+        self.lock().holding.clone()
+    }
+
+    /// What flight `id` learned; a flight that was given up learns nothing.
+    pub(super) fn hold(&self, id: u64, holding: Holding) {
+        let mut state = self.lock();
+        if state.flight_numbered(id).is_some() {
+            state.holding = holding;
+        }
+    }
+
+    /// Whether `first` never said this before; from now on it has.
+    pub(super) fn is_first_heard(&self, said: &SecretString) -> bool {
+        let mut state = self.lock();
+        let before = state.first_said.replace(said.clone());
+        before.is_none_or(|before| *before != **said)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that runs under the lock leaves it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn flight_numbered(&mut self, id: u64) -> Option<&mut Flight> {
+        self.flight.as_mut().filter(|flight| flight.id == id)
+    }
+}
+
+/// A flight's own end of it: makes way for the next however the flight ends.
+struct Aloft {
+    shared: Arc<Shared>,
+    id: u64,
+    landed: watch::Sender<Option<Outcome>>,
+}
+
+impl Aloft {
+    fn land(self, outcome: Outcome) {
+        self.make_way();
+        self.landed.send_replace(Some(outcome));
+    }
+
+    fn make_way(&self) {
+        self.shared
+            .lock()
+            .flight
+            .take_if(|flight| flight.id == self.id);
+    }
+}
+
+impl Drop for Aloft {
+    fn drop(&mut self) {
+        self.make_way();
+    }
+}
+
+/// Waits for a flight's end; `None` if it was lost with its runtime, or that one stands still.
+async fn arrival(mut landing: Landing, overdue: Instant) -> Option<Outcome> {
+    let landed = timeout_at(overdue, landing.wait_for(Option::is_some)).await;
+    landed.ok()?.ok()?.clone()
+}

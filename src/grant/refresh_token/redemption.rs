@@ -1,0 +1,215 @@
+//! What a flight does: redeems one refresh token, or gives it back.
+
+use std::sync::Arc;
+
+use super::{
+    super::wanted::Wanted,
+    error::{FlightError, Lack, NoRefreshToken},
+    flight::Shared,
+    holding::{Granted, Holding, Pair},
+    rotation,
+};
+use crate::{endpoint::TokenKind, secret::SecretString, source::TokenError, token::AccessToken};
+
+impl Shared {
+    /// Gets an access token other than the `rejected` one.
+    pub(super) async fn redeem(
+        self: Arc<Self>,
+        id: u64,
+        wanted: &Wanted,
+        rejected: Option<&AccessToken>,
+    ) -> Result<Granted, TokenError> {
+        match self.held() {
+            Holding::Pending(pair) => {
+                self.acknowledge(id, &pair).await?;
+                let fits = pair.wanted.is_like(wanted);
+                if fits && pair.granted.is_worth_it(rejected, &self.clock) {
+                    return Ok(pair.granted);
+                }
+            }
+            Holding::AccessOnly(granted) => {
+                return if granted.is_worth_it(rejected, &self.clock) {
+                    Ok(granted)
+                } else {
+                    Err(lack(Lack::NotSent))
+                };
+            }
+            _ => {}
+        }
+        let refresh_token = self.next_refresh_token(id)?;
+        match self.send(id, wanted, refresh_token.clone()).await {
+            Err(error) if is_invalid_grant(&error) => {
+                self.hold(id, Holding::Refused(refresh_token.clone()));
+                match self.newer_than(Some(&refresh_token)) {
+                    Some(newer) => self.last_chance(id, wanted, newer).await,
+                    None => Err(error),
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// A refresh token that the server hasn't seen yet, after it refused the one before.
+    async fn last_chance(
+        &self,
+        id: u64,
+        wanted: &Wanted,
+        newer: SecretString,
+    ) -> Result<Granted, TokenError> {
+        self.hold(id, Holding::Ready(newer.clone()));
+        let outcome = self.send(id, wanted, newer.clone()).await;
+        if let Err(error) = &outcome
+            && is_invalid_grant(error)
+        {
+            self.hold(id, Holding::Refused(newer));
+        }
+        outcome
+    }
+
+    /// The refresh token to send.
+    fn next_refresh_token(&self, id: u64) -> Result<SecretString, TokenError> {
+        let next = match self.held() {
+            Holding::Ready(refresh_token) => return Ok(refresh_token),
+            // Acknowledged by now.
+            Holding::Pending(pair) => pair.refresh_token,
+            Holding::Unasked => {
+                let first = self
+                    .first
+                    .reveal()
+                    .map_err(|cause| TokenError::transient(FlightError::NoProvision(cause)))?;
+                check(&first).map_err(lack)?;
+                self.is_first_heard(&first);
+                first
+            }
+            Holding::Refused(refused) => self.newer_than(Some(&refused)).unwrap_or(refused),
+            Holding::Revoked(revoked) => self
+                .newer_than(revoked.as_ref())
+                .ok_or_else(|| lack(Lack::Revoked))?,
+            Holding::AccessOnly(_) => return Err(lack(Lack::NotSent)),
+        };
+        self.hold(id, Holding::Ready(next.clone()));
+        Ok(next)
+    }
+
+    /// What the provider says by now, if that was never sent: neither this one nor what the
+    /// provider said before, which a rotation has spent since.
+    fn newer_than(&self, old: Option<&SecretString>) -> Option<SecretString> {
+        let said = self.first.reveal().ok()?;
+        let usable = check(&said).is_ok() && old.is_none_or(|old| **old != *said);
+        (usable && self.is_first_heard(&said)).then_some(said)
+    }
+
+    /// One token request. Whatever it brings is held before anything else happens.
+    ///
+    /// Where no answer comes, the refresh token stays the one to send. The server may have redeemed
+    /// it and lost the answer on the way; then sending it again fails, but without that answer
+    /// there is nothing else to send, so nothing is lost by it. Servers allow for that (RFC 9700
+    /// §4.14.2 asks them to weigh it), some by answering again.
+    async fn send(
+        &self,
+        id: u64,
+        wanted: &Wanted,
+        refresh_token: SecretString,
+    ) -> Result<Granted, TokenError> {
+        let grant = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &*refresh_token),
+        ];
+        let params = wanted.with(&grant)?;
+        let asked = self.clock.now();
+        let response = self.endpoint.exchange(&params).await?;
+        let granted = Granted {
+            token: response.token,
+            asked,
+        };
+        // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the
+        // client MUST discard the old refresh token and replace it with the new refresh token."
+        let rotated = response.refresh_token.filter(|new| **new != *refresh_token);
+        if let Some(new) = rotated {
+            let pair = Pair {
+                refresh_token: new,
+                granted: granted.clone(),
+                wanted: wanted.clone(),
+            };
+            self.hold(id, Holding::Pending(pair.clone()));
+            self.acknowledge(id, &pair).await?;
+        }
+        Ok(granted)
+    }
+
+    /// Lets the hook keep a new pair; only then it may be used.
+    async fn acknowledge(&self, id: u64, pair: &Pair) -> Result<(), TokenError> {
+        if let Some(hook) = self.hook() {
+            rotation::keep(pair, &hook).await?;
+        }
+        self.hold(id, Holding::Ready(pair.refresh_token.clone()));
+        Ok(())
+    }
+
+    /// Revokes all that is known.
+    pub(super) async fn give_back(
+        self: Arc<Self>,
+        id: u64,
+        held: Option<AccessToken>,
+    ) -> Result<(), TokenError> {
+        let (refresh_token, access_token) = match self.held() {
+            Holding::Unasked => match self.next_refresh_token(id) {
+                Ok(refresh_token) => (Some(refresh_token), None),
+                Err(error) if error.get_ref().is::<NoRefreshToken>() => (None, None),
+                Err(error) => return Err(error),
+            },
+            Holding::Ready(refresh_token) | Holding::Refused(refresh_token) => {
+                (Some(refresh_token), None)
+            }
+            Holding::Pending(pair) => (Some(pair.refresh_token), Some(pair.granted.token)),
+            Holding::AccessOnly(granted) => (None, Some(granted.token)),
+            Holding::Revoked(_) => (None, None),
+        };
+        let mut outcome = Ok(());
+        if let Some(refresh_token) = &refresh_token {
+            let kind = TokenKind::RefreshToken;
+            outcome = self.endpoint.revoke(refresh_token, kind).await;
+        }
+        if outcome.is_ok() {
+            self.hold(id, Holding::Revoked(refresh_token));
+        }
+        let access_token = access_token.filter(|token| held.as_ref() != Some(token));
+        for token in [held, access_token].into_iter().flatten() {
+            let revoked = self.endpoint.revoke_access_token(&token).await;
+            // RFC 7009 §2: servers "SHOULD support the revocation of access tokens". Where one
+            // doesn't, the refresh token was what mattered.
+            let kept = matches!(&revoked, Err(error) if is_unsupported(error));
+            if !kept {
+                outcome = outcome.and(revoked);
+            }
+        }
+        outcome
+    }
+}
+
+fn lack(lack: Lack) -> TokenError {
+    TokenError::permanent(NoRefreshToken(lack))
+}
+
+/// RFC 6749 A.17: `refresh-token = 1*VSCHAR`. A request carries other text as well, so only what
+/// shows a mistake is refused.
+fn check(refresh_token: &str) -> Result<(), Lack> {
+    if refresh_token.is_empty() {
+        return Err(Lack::Empty);
+    }
+    if refresh_token.contains(char::is_control) {
+        return Err(Lack::ControlCharacter);
+    }
+    Ok(())
+}
+
+/// RFC 6749 §5.2: the refresh token "is invalid, expired, revoked [...] or was issued to another
+/// client".
+fn is_invalid_grant(error: &TokenError) -> bool {
+    !error.is_transient() && error.oauth_code() == Some("invalid_grant")
+}
+
+/// RFC 7009 §2.2.1.
+fn is_unsupported(error: &TokenError) -> bool {
+    error.oauth_code() == Some("unsupported_token_type")
+}
