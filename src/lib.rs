@@ -42,9 +42,11 @@ pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 pub use endpoint::{
     ClientAuth, Encoding, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
 };
+#[cfg(feature = "loopback")]
+pub use grant::LoopbackLogin;
 pub use grant::{
-    ClientCredentials, InvalidResource, InvalidScope, NoRefreshToken, NotConfidential,
-    RefreshToken, Rotation,
+    AuthorizationCode, ClientCredentials, DeviceCode, DevicePrompt, InvalidResource, InvalidScope,
+    LoginError, NoRefreshToken, NotConfidential, PendingLogin, RefreshToken, Rotation,
 };
 pub use layer::OAuthLayer;
 pub use rejection::{ResponseHead, Verdict};

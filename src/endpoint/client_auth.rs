@@ -140,7 +140,7 @@ impl ClientAuth {
         }
     }
 
-    fn id(&self) -> &str {
+    pub(super) fn id(&self) -> &str {
         match &self.0 {
             Method::Basic { id, .. }
             | Method::BasicUnencoded { id, .. }

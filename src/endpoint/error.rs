@@ -115,6 +115,17 @@ pub enum EndpointError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The answer is no device authorization response (RFC 8628 §3.2). The caller's or the
+    /// operator's turn.
+    #[non_exhaustive]
+    DeviceAuthorization {
+        /// The device authorization endpoint.
+        url: Arc<str>,
+        /// The answer's status.
+        status: StatusCode,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The token is of a type that can't be used (RFC 6749 §7.1). The operator's turn.
     #[non_exhaustive]
     TokenType {
@@ -275,6 +286,17 @@ impl fmt::Display for EndpointError {
                 "{SERVER} {url} sent a token response that breaks RFC 6749 §5.1: {problem}; is \
                  this the token endpoint's URL? If it is, tell the server's operator"
             ),
+            Self::DeviceAuthorization {
+                url,
+                status,
+                problem,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with what is no device authorization response \
+                 (RFC 8628 §3.2): {problem}; is this the device authorization endpoint's URL? If it \
+                 is, tell the server's operator",
+                status.as_u16()
+            ),
             Self::TokenType { url, token_type } => {
                 write!(
                     f,
@@ -297,7 +319,7 @@ impl fmt::Display for EndpointError {
 fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str) {
     match (code, status.as_u16()) {
         _ if may_pass(status, code) => (
-            "can't serve token requests now",
+            "can't serve requests now",
             "trying again later may help; if it lasts, ask its operator",
         ),
         (Some("invalid_client"), _) | (None, 401 | 403) => (
@@ -330,16 +352,13 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
             "refused to revoke the token",
             "it doesn't revoke tokens of this kind: they live until they expire",
         ),
-        (None, 404 | 405 | 410) => (
-            "refused the token request",
-            "check the token endpoint's URL",
-        ),
+        (None, 404 | 405 | 410) => ("refused the request", "check the endpoint's URL"),
         (None, _) => (
-            "refused the token request",
-            "check the token endpoint's URL, the client's credentials and the parameters",
+            "refused the request",
+            "check the endpoint's URL, the client's credentials and the parameters",
         ),
         (Some(_), _) => (
-            "refused the token request",
+            "refused the request",
             "check the grant, the scope and the parameters (.param)",
         ),
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::pointer::JsonPointer;
 
-/// What RFC 6749 §5.1 and §5.2 and RFC 8693 §2.2.1 name. The values are kept as they came, so that
+/// What RFC 6749 §5.1 and §5.2, RFC 8693 §2.2.1 and RFC 8628 §3.2 name. The values are kept as they came, so that
 /// no text of a parser can repeat one.
 #[derive(Default)]
 pub(super) struct Fields {
@@ -17,6 +17,13 @@ pub(super) struct Fields {
     pub(super) scope: Option<Value>,
     pub(super) refresh_token: Option<Value>,
     pub(super) issued_token_type: Option<Value>,
+    pub(super) device_code: Option<Value>,
+    pub(super) user_code: Option<Value>,
+    pub(super) verification_uri: Option<Value>,
+    /// As some servers call `verification_uri`.
+    pub(super) verification_url: Option<Value>,
+    pub(super) verification_uri_complete: Option<Value>,
+    pub(super) interval: Option<Value>,
     pub(super) error: Option<Value>,
     pub(super) error_description: Option<Value>,
     pub(super) error_uri: Option<Value>,
@@ -64,6 +71,12 @@ impl Fields {
             "scope" => &mut self.scope,
             "refresh_token" => &mut self.refresh_token,
             "issued_token_type" => &mut self.issued_token_type,
+            "device_code" => &mut self.device_code,
+            "user_code" => &mut self.user_code,
+            "verification_uri" => &mut self.verification_uri,
+            "verification_url" => &mut self.verification_url,
+            "verification_uri_complete" => &mut self.verification_uri_complete,
+            "interval" => &mut self.interval,
             "error" => &mut self.error,
             "error_description" => &mut self.error_description,
             "error_uri" => &mut self.error_uri,

@@ -13,10 +13,12 @@ mod builder;
 mod checks;
 mod client_auth;
 mod config_error;
+mod device;
 mod error;
 mod fields;
 #[cfg(feature = "https-client")]
 mod https;
+mod login;
 mod pointer;
 mod redact;
 mod request;
@@ -47,7 +49,10 @@ pub use self::{
     builder::TokenEndpointBuilder, client_auth::ClientAuth, config_error::EndpointConfigError,
     error::EndpointError, request::Encoding,
 };
-pub(crate) use self::{checks::is_resource, response::TokenResponse, revocation::TokenKind};
+pub(crate) use self::{
+    checks::is_resource, device::DeviceAuthorization, response::TokenResponse,
+    revocation::TokenKind,
+};
 
 /// An authorization server's token endpoint, and how this client talks to it.
 ///

@@ -111,7 +111,7 @@ impl Expectation<'_> {
     }
 
     /// RFC 6749 §5.2.
-    fn refused(
+    pub(super) fn refused(
         &self,
         answer: &Answer,
         code: Option<&str>,
@@ -128,7 +128,7 @@ impl Expectation<'_> {
         }
     }
 
-    fn redirected(&self, answer: &Answer) -> EndpointError {
+    pub(super) fn redirected(&self, answer: &Answer) -> EndpointError {
         let location = answer.headers.get(LOCATION);
         let origin = location.and_then(|location| self.origin(location.to_str().ok()?));
         EndpointError::Redirected {
@@ -163,7 +163,7 @@ impl Expectation<'_> {
 
 /// The parameters, whatever the answer says it is: servers label JSON as text and HTML. `None` if
 /// it is neither JSON nor a form.
-fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
+pub(super) fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
     let body = body.unwrap_or(&answer.body).trim_ascii();
     let labelled = |label| {

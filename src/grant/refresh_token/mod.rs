@@ -82,7 +82,6 @@ impl RefreshToken {
 
     /// What a login yielded: its access token is handed out first, with what is left of its
     /// lifetime since it was `asked` for.
-    #[cfg_attr(not(test), expect(dead_code, reason = "logins follow"))]
     pub(super) fn logged_in(
         endpoint: TokenEndpoint,
         response: TokenResponse,
