@@ -24,6 +24,8 @@ mod early_answers;
 mod end_to_end;
 mod obtaining;
 mod on_the_wire;
+#[cfg(feature = "https-client")]
+mod peers;
 mod readiness;
 mod reading;
 mod recording;

@@ -1,0 +1,12 @@
+//! Authorization servers that nobody here wrote: what they say to this client, and what they say
+//! about it.
+//!
+//! `.ci/peers` installs them. Without them these tests say "skipped"; with `REQUIRE_PEERS=1` they
+//! fail.
+
+mod certificates;
+mod combinations;
+mod many_callers;
+mod refusals;
+mod scripted_users;
+mod server;

@@ -1,0 +1,227 @@
+//! One authorization server: a process, the requests it knows, and a control of its own.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{
+    Request, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use tower_oauth::{AccessToken, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
+
+use super::certificates::{Certificates, Transport};
+
+/// Of all clients but [`WEIRD_ID`].
+pub const SECRET: &str = "s3cret-0123456789-0123456789-0123456789";
+/// Id and secret need form encoding inside Basic.
+pub const WEIRD_ID: &str = "weird:id/+ %41";
+pub const WEIRD_SECRET: &str = "p@ss:w%rd+&= /?~s3cret-0123456789-0123456789-0123456789";
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Product {
+    /// oidc-provider, Node.
+    OidcProvider,
+    /// django-oauth-toolkit, Python.
+    Django,
+}
+
+pub const PRODUCTS: [Product; 2] = [Product::OidcProvider, Product::Django];
+
+/// Ends when it is dropped, and at the latest with this process, whose end closes its stdin.
+pub struct AuthorizationServer {
+    pub product: Product,
+    /// The line it printed when it was ready.
+    pub ready: Value,
+    pub certificates: Certificates,
+    http: Client<HttpConnector, Full<Bytes>>,
+    _process: Child,
+}
+
+impl AuthorizationServer {
+    /// None if the product isn't installed, which must not be so with `REQUIRE_PEERS=1`.
+    pub async fn start(product: Product) -> Option<Self> {
+        let mut command = match product.command() {
+            Ok(command) => command,
+            Err(missing) => {
+                let missing = format!("{} is missing; `.ci/peers` installs it", missing.display());
+                let required = env::var("REQUIRE_PEERS").is_ok_and(|value| value == "1");
+                assert!(!required, "{missing}");
+                println!("skipped: {missing}");
+                return None;
+            }
+        };
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let certificates = Certificates::new();
+        let hello = format!("{}\n", certificates.for_server());
+        let stdin = process.stdin.as_mut().unwrap();
+        stdin.write_all(hello.as_bytes()).await.unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
+        let ready = timeout(START, stdout.next_line()).await.unwrap().unwrap();
+        Some(Self {
+            product,
+            ready: serde_json::from_str(&ready.expect("it ended before it was ready")).unwrap(),
+            certificates,
+            http: Client::builder(TokioExecutor::new()).build_http(),
+            _process: process,
+        })
+    }
+
+    /// The client's id at this server for a grant and a client authentication.
+    pub fn client(&self, grant: &str, method: &str) -> String {
+        match (self.product, method) {
+            (Product::OidcProvider, method) => method.to_owned(),
+            // A client has one grant there, and any method.
+            (Product::Django, "none") => format!("{grant}-none"),
+            (Product::Django, _) => grant.to_owned(),
+        }
+    }
+
+    pub fn endpoint(&self, auth: ClientAuth) -> TokenEndpointBuilder {
+        TokenEndpoint::builder(self.url("token")).client_auth(auth)
+    }
+
+    /// Of the endpoint that the server's metadata calls so (RFC 8414 §2), without "_endpoint".
+    pub fn url(&self, endpoint: &str) -> String {
+        let issuer = self.ready["issuer"].as_str().unwrap();
+        format!("{issuer}{}", self.product.path(endpoint))
+    }
+
+    /// The token requests so far, as the server understood them: `client`, `grant`, `status`,
+    /// `error`.
+    pub async fn log(&self) -> Vec<Value> {
+        let log = self.control("log", &json!({})).await;
+        log.as_array().unwrap().clone()
+    }
+
+    /// What the server says to a token (RFC 7662 §2.2).
+    pub async fn introspect(&self, token: &AccessToken) -> Value {
+        let form = [("token", token.expose_secret())];
+        let client = self.client("client_credentials", "basic");
+        self.post("introspection", &form, Some(&client)).await
+    }
+
+    /// Has a user log in and consent; says where the server then sends the browser.
+    pub async fn authorize(&self, url: &str) -> String {
+        let answer = self.control("authorize", &json!({ "url": url })).await;
+        answer["location"].as_str().unwrap().to_owned()
+    }
+
+    /// Has a user type a device's code in and allow it, or deny it.
+    pub async fn decide(&self, verification_uri: &str, user_code: &str, allow: bool) {
+        let decision = json!({
+            "verification_uri": verification_uri, "user_code": user_code, "allow": allow,
+        });
+        self.control("allow", &decision).await;
+    }
+
+    /// Posts a form, by Basic if `client` is given, past the code under test.
+    pub async fn post(&self, endpoint: &str, form: &[(&str, &str)], client: Option<&str>) -> Value {
+        let mut request = Request::post(self.url(endpoint));
+        if let Some(client) = client {
+            request = request.header(AUTHORIZATION, basic(client));
+        }
+        request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = request.body(Full::from(encoded(form))).unwrap();
+        answer(self.http.request(request).await.unwrap()).await
+    }
+
+    /// As [`post`](Self::post), to the token endpoint of the issuer with TLS.
+    pub async fn post_over_tls(&self, transport: &Transport, form: &[(&str, &str)]) -> Value {
+        let issuer = self.ready["tls_issuer"].as_str().unwrap();
+        let request = Request::post(format!("{issuer}{}", self.product.path("token")))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Full::from(encoded(form)))
+            .unwrap();
+        answer(transport.request(request).await.unwrap()).await
+    }
+
+    async fn control(&self, action: &str, with: &Value) -> Value {
+        let control = self.ready["control"].as_str().unwrap();
+        let request = Request::post(format!("{control}/{action}"));
+        let request = request.body(Full::from(with.to_string())).unwrap();
+        answer(self.http.request(request).await.unwrap()).await
+    }
+}
+
+impl Product {
+    /// How it is started, or what is missing for that.
+    fn command(self) -> Result<Command, PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let installed = env::var_os("PEERS_DIR").unwrap_or_else(|| "target/peers".into());
+        let bin = root.join(installed).join("venv/bin");
+        let (interpreter, folder, script, library) = match self {
+            Self::OidcProvider => ("node", "oidc-provider", "server.mjs", "node_modules"),
+            Self::Django => ("python", "django", "server.py", "requirements.txt"),
+        };
+        let interpreter = bin.join(interpreter);
+        let folder = root.join("tests/peers").join(folder);
+        for needed in [&interpreter, &folder.join(library)] {
+            if !needed.exists() {
+                return Err(needed.clone());
+            }
+        }
+        let mut command = Command::new(interpreter);
+        command.arg(script).current_dir(folder);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Ok(command)
+    }
+
+    fn path(self, endpoint: &str) -> &'static str {
+        match (self, endpoint) {
+            (Self::OidcProvider, "token") => "/token",
+            (Self::OidcProvider, "authorization") => "/auth",
+            (Self::OidcProvider, "device_authorization") => "/device/auth",
+            (Self::OidcProvider, "introspection") => "/token/introspection",
+            (Self::Django, "token") => "/token/",
+            (Self::Django, "authorization") => "/authorize/",
+            (Self::Django, "device_authorization") => "/device-authorization/",
+            (Self::Django, "introspection") => "/introspect/",
+            _ => panic!("which endpoint is {endpoint}?"),
+        }
+    }
+}
+
+fn basic(client: &str) -> String {
+    format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{client}:{SECRET}"))
+    )
+}
+
+pub fn encoded(form: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
+}
+
+async fn answer(response: Response<Incoming>) -> Value {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let shown = String::from_utf8_lossy(&body);
+    serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {shown}"))
+}
+
+/// For a machine that is busy with the other tests.
+const START: Duration = Duration::from_secs(120);
