@@ -26,6 +26,7 @@ mod obtaining;
 mod on_the_wire;
 #[cfg(feature = "https-client")]
 mod peers;
+mod providers;
 mod readiness;
 mod reading;
 mod recording;

@@ -1,0 +1,47 @@
+//! A provider that sells 1,000 tokens a month: a token is used while it is valid, and an idle
+//! program asks for none.
+#![allow(clippy::print_stdout, missing_docs, reason = "a program")]
+
+mod look_alike;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_oauth::{BoxError, ClientAuth, ClientCredentials, OAuthLayer, TokenCache, TokenEndpoint};
+
+pub use look_alike::{CLIENT_ID, CLIENT_SECRET, LookAlike};
+
+pub async fn run(provider: &LookAlike) -> Result<Vec<StatusCode>, BoxError> {
+    let endpoint = TokenEndpoint::builder(provider.url("/oauth/token"))
+        .client_auth(ClientAuth::post(CLIENT_ID, CLIENT_SECRET))
+        .param("audience", "https://prices.example/")
+        .build()?;
+    // Renewed when it must be, not ahead of time: the fewest tokens there can be.
+    let cache = TokenCache::builder(ClientCredentials::new(endpoint))
+        .thrifty()
+        .build();
+    let oauth = OAuthLayer::for_origin(&*provider.origin, cache)?;
+    let hyper = Client::builder(TokioExecutor::new()).build_http();
+    let mut client = ServiceBuilder::new().layer(oauth).service(hyper);
+
+    let mut statuses = Vec::new();
+    for _ in 0..100 {
+        let request = Request::get(provider.url("/prices")).body(Empty::<Bytes>::new())?;
+        statuses.push(client.ready().await?.call(request).await?.status());
+    }
+    Ok(statuses)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let provider = LookAlike::quota().await?;
+    let statuses = run(&provider).await?;
+    let tokens = provider.seen("/oauth/token").len();
+    println!(
+        "{} calls of the API, token requests: {tokens}",
+        statuses.len()
+    );
+    Ok(())
+}
