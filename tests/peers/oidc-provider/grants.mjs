@@ -47,7 +47,8 @@ export function register(provider, keys) {
 
 async function issue(provider, ctx, scope, more) {
   const token = new provider.ClientCredentials({ client: ctx.oidc.client, scope });
-  [token.resourceServer] = await resolveRequestedResources(provider, ctx);
+  const [resource] = await resolveRequestedResources(provider, ctx);
+  if (resource) token.resourceServer = resource;
   const accessToken = await token.save();
   ctx.body = buildTokenResponse(provider, {
     accessToken,
