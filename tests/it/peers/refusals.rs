@@ -49,7 +49,7 @@ async fn django_oauth_toolkit() {
         (basic("nobody", SECRET), 401, "invalid_client"),
         (basic("device_code", SECRET), 400, "unauthorized_client"),
         (ours().scope("api:read api:fly"), 400, "invalid_scope"),
-        (ours().resource("no-uri"), 400, "invalid_target"),
+        (ours().resource("urn:without-a-host"), 400, "invalid_target"),
     ] {
         refuses(&server, asked, status, code).await;
     }
