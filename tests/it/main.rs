@@ -17,6 +17,7 @@ mod support;
 
 mod behaviour;
 mod challenges;
+mod closing;
 mod destinations;
 mod dialects;
 mod early_answers;
@@ -32,6 +33,7 @@ mod reading;
 mod recording;
 mod refused;
 mod replaying;
+mod rotation;
 mod runtimes;
 #[cfg(feature = "https-client")]
 mod secrets;

@@ -7,6 +7,7 @@ pub mod canary;
 pub mod probe;
 #[cfg(feature = "https-client")]
 pub mod raw;
+pub mod rotating;
 pub mod server;
 #[cfg(feature = "https-client")]
 pub mod servers;
