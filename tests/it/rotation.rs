@@ -389,14 +389,18 @@ fn a_runtime_that_goes_down_in_the_middle_leaves_something_to_go_on_from() {
 #[test]
 fn a_runtime_that_stands_still_holds_nobody_up_for_good() {
     let server = Rotating::start();
-    let hangs = Arc::new(AtomicBool::new(true));
+    let calls = Arc::new(AtomicUsize::new(0));
+    let released = Arc::new(Semaphore::new(0));
     let source = server.source("r1").on_rotation({
-        let hangs = Arc::clone(&hangs);
+        let (calls, released) = (Arc::clone(&calls), Arc::clone(&released));
         move |_| {
-            let hangs = hangs.load(Ordering::SeqCst);
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            let released = Arc::clone(&released);
             async move {
-                if hangs {
-                    pending::<()>().await;
+                match call {
+                    0 => return Err("disk full".into()),
+                    1 => released.acquire().await?.forget(),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -407,20 +411,24 @@ fn a_runtime_that_stands_still_holds_nobody_up_for_good() {
         .build()
         .unwrap();
     still.block_on(async {
+        ask(&source).await.unwrap_err();
         let asking = tokio::spawn({
-            let source = source.clone();
+            // Once the hook has let it, it would redeem the new one: its scope is another.
+            let source = source.clone().scope("read");
             async move { ask(&source).await }
         });
         settle().await;
         asking.abort();
     });
-    hangs.store(false, Ordering::SeqCst);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
     paused(async {
         assert_eq!(ask(&source).await.unwrap(), "a1");
+        assert_eq!(ask(&source).await.unwrap(), "a2");
     });
     // When it goes on, its flight is over.
+    released.add_permits(1);
     still.block_on(settle());
-    assert_eq!(server.redeemed(), ["r1"]);
+    assert_eq!(server.redeemed(), ["r1", "r2"]);
 }
 
 #[tokio::test]

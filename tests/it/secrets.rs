@@ -12,8 +12,8 @@ use std::{
 
 use http::{Request, header::AUTHORIZATION};
 use tower_oauth::{
-    AccessToken, BoxError, ClientAuth, ClientCredentials, Demand, OAuthLayer, Secret, TokenCache,
-    TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
+    AccessToken, BoxError, ClientAuth, ClientCredentials, Demand, OAuthLayer, RefreshToken, Secret,
+    TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
 };
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::LevelFilter;
@@ -35,8 +35,11 @@ const HEADER: &str = "Of9-rB6_gL3.Ju4~Yt8-Cx1_";
 const QUERY: &str = "Zn1-aH7_uQ5.Wk3~Ep9-Iv6_";
 const ANSWERED: &str = "Ts8-fM2_xD6.Cb4~Oj7-Nw3_";
 
+const REFRESH: &str = "Gy6-kD1_rW9.Hn3~Pe7-Sb5_";
+const ROTATED: &str = "Vc2-oJ8_tM4.Ua6~Xz1-Lf9_";
+
 const ALL: &[&str] = &[
-    CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED,
+    CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED, REFRESH, ROTATED,
 ];
 
 #[tokio::test] // one thread, so that the subscriber sees all
@@ -59,6 +62,7 @@ async fn no_secret_is_in_anything_that_is_shown() {
     answers_are_useless(&mut shown).await;
     nobody_answers(&mut shown).await;
     sources_panic(&mut shown).await;
+    refresh_tokens_rotate(&mut shown).await;
     destinations_are_refused(&mut shown).await;
     settings_are_wrong(&mut shown);
     drop((subscribed, second));
@@ -301,6 +305,66 @@ async fn sources_panic(shown: &mut Shown) {
     let sealed = Secret::provided_by(|| panic!("the source gave up: no vault"));
     let cache = cache(&auth, ClientAuth::post(ID, sealed));
     show_error(shown, &cache.get().await.unwrap_err());
+}
+
+async fn refresh_tokens_rotate(shown: &mut Shown) {
+    let rotated = format!("{{\"access_token\":\"{TOKEN}\",\"refresh_token\":\"{ROTATED}\"}}");
+    let echo = |code: &str| {
+        let told = format!("{REFRESH} {ROTATED} {TOKEN}");
+        format!("{{\"error\":\"{code}\",\"error_description\":\"{told}\"}}")
+    };
+    for (status, body) in [
+        (200, rotated),
+        // What the server repeats is what it was sent: here that isn't the whole pair.
+        (
+            400,
+            echo("invalid_grant").replace(&format!("{ROTATED} {TOKEN}"), ""),
+        ),
+        (503, String::new()),
+    ] {
+        let bytes = answer(status, &[], body.as_bytes());
+        let peer = Peer::start(Script {
+            bytes,
+            ..Script::default()
+        })
+        .await;
+        let endpoint = endpoint(&peer.url("")).revocation_endpoint(peer.url("/revoke"));
+        let endpoint = endpoint.build().unwrap();
+        let seen = Arc::new(Mutex::new(Shown::default()));
+        let source = RefreshToken::new(endpoint.clone(), REFRESH).on_rotation({
+            let seen = Arc::clone(&seen);
+            move |pair| {
+                seen.lock().unwrap().value(&pair);
+                async { Err("disk full".into()) }
+            }
+        });
+        shown.value(&source);
+        for _ in 0..2 {
+            let error = source.token(Demand::default()).await.unwrap_err();
+            show_error(shown, &error);
+        }
+        let held = AccessToken::bearer(TOKEN).unwrap();
+        if let Err(error) = source.revoke(Some(&held)).await {
+            show_error(shown, &error);
+        }
+        shown.value(&source);
+        shown.value(&seen.lock().unwrap().text());
+        let kept = ClientCredentials::new(endpoint).keep_refresh_token();
+        let _ = kept.token(Demand::default()).await;
+        shown.value(&kept);
+        let cache = TokenCache::from(source);
+        if let Err(error) = cache.close().await {
+            show_error(shown, &error);
+        }
+        shown.value(&(&cache, cache.state()));
+        show_error(shown, &cache.get().await.unwrap_err());
+    }
+    for text in ["", "Gy6-kD1_rW9.Hn3~Pe7-Sb5_\n"] {
+        let endpoint = endpoint("http://127.0.0.1:1").build().unwrap();
+        let source = RefreshToken::new(endpoint, text);
+        let error = source.token(Demand::default()).await.unwrap_err();
+        show_error(shown, &error);
+    }
 }
 
 async fn destinations_are_refused(shown: &mut Shown) {

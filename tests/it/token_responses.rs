@@ -8,7 +8,8 @@ use std::{env, fs, path::Path, time::Duration};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tower_oauth::{
-    AccessToken, ClientAuth, ClientCredentials, Demand, TokenEndpoint, TokenError, TokenSource,
+    AccessToken, ClientAuth, ClientCredentials, Demand, RefreshToken, TokenEndpoint, TokenError,
+    TokenSource,
 };
 
 use crate::support::raw::{End, Peer, Script, answer};
@@ -69,7 +70,9 @@ fn is_ours(case: &Value) -> bool {
     let context = &case["input"]["context"];
     let grant = context["grant"].as_str().unwrap_or("client_credentials");
     let elsewhere = ELSEWHERE.iter().any(|(other, _)| *other == name(case));
-    grant == "client_credentials" && context["dpop"].is_null() && !elsewhere
+    ["client_credentials", "refresh_token"].contains(&grant)
+        && context["dpop"].is_null()
+        && !elsewhere
 }
 
 fn name(case: &Value) -> String {
@@ -89,6 +92,9 @@ async fn run(case: &Value) -> Result<(), String> {
         .timeout(timeout)
         .build()
         .unwrap();
+    if let Some(first) = case["input"]["context"]["refresh_token"].as_str() {
+        return run_refresh(case, &peer, RefreshToken::new(endpoint, first)).await;
+    }
     let mut source = ClientCredentials::new(endpoint);
     if let Some(scope) = case["input"]["context"]["requested_scope"].as_str() {
         source = source.scope(scope);
@@ -98,6 +104,28 @@ async fn run(case: &Value) -> Result<(), String> {
         return Err(format!("{} requests were sent", peer.requests().len()));
     }
     check(&case["expected"], &result).map_err(|problem| format!("{problem}; got {result:?}"))
+}
+
+// rule 21
+async fn run_refresh(case: &Value, peer: &Peer, source: RefreshToken) -> Result<(), String> {
+    let result = source.token(Demand::default()).await;
+    check(&case["expected"], &result).map_err(|problem| format!("{problem}; got {result:?}"))?;
+    // Which refresh token there is shows when the next request is sent.
+    let _ = source.token(Demand::default()).await;
+    let form = |refresh_token: &Value| {
+        let text = refresh_token.as_str().unwrap();
+        format!("grant_type=refresh_token&refresh_token={text}")
+    };
+    let expected = [
+        form(&case["input"]["context"]["refresh_token"]),
+        form(&case["expected"]["refresh_token"]),
+    ];
+    let sent: Vec<String> = peer
+        .requests()
+        .iter()
+        .map(|request| request.split_once("\r\n\r\n").unwrap().1.to_owned())
+        .collect();
+    same("refresh token", sent == expected).map_err(|problem| format!("{problem}: {sent:?}"))
 }
 
 fn script(case: &Value) -> Script {

@@ -473,6 +473,49 @@ fn a_year_of_hourly_tokens() {
     });
 }
 
+/// 30.44 days, the mean month: a server that allows 1,000 tokens in it is never asked for so many.
+#[test]
+fn a_thrifty_month_of_hourly_tokens() {
+    const MONTH: Duration = secs(30 * 86_400 + 38_016);
+    paused(async {
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::builder(source).thrifty().build();
+        let start = Instant::now();
+        while start.elapsed() < MONTH {
+            cache.ready().await.unwrap();
+            sleep(secs(10)).await;
+        }
+        let tokens = ledger.calls();
+        assert!((731..=745).contains(&tokens), "{tokens}");
+
+        let (ledger, source) = numbered(HOUR);
+        let cache = TokenCache::builder(source).thrifty().build();
+        sleep(MONTH).await;
+        assert!(!cache.has_token());
+        assert_eq!(ledger.calls(), 0, "idle");
+    });
+}
+
+#[test]
+fn a_thrifty_cache_lets_the_next_caller_wait_once_a_token_is_gone() {
+    paused(async {
+        let (ledger, source) = slow(HOUR, secs(1));
+        let cache = TokenCache::builder(source).thrifty().build();
+        cache.ready().await.unwrap();
+        advance(GONE - secs(1) - Duration::from_millis(1)).await;
+        settle().await;
+        assert_eq!(text(&cache).await, "token-1");
+        settle().await;
+        assert_eq!(ledger.calls(), 1, "nothing ahead of time");
+        advance(Duration::from_millis(1)).await;
+        settle().await;
+        assert!(!cache.has_token());
+        let asked = Instant::now();
+        assert_eq!(text(&cache).await, "token-2");
+        assert_eq!(asked.elapsed(), secs(1));
+    });
+}
+
 /// The source fails nine times out of ten, in outages that are shorter than what is left of the
 /// token when they begin.
 #[test]

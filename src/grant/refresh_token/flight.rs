@@ -237,8 +237,13 @@ impl Shared {
         requests.saturating_add(hooks).saturating_add(HOOK_LIMIT)
     }
 
-    pub(super) fn held(&self) -> Holding {
-        self.lock().holding.clone()
+    /// What there is for flight `id`; nothing any more for one that was given up.
+    pub(super) fn held(&self, id: u64) -> Result<Holding, TokenError> {
+        let mut state = self.lock();
+        match state.flight_numbered(id) {
+            Some(_) => Ok(state.holding.clone()),
+            None => Err(TokenError::transient(FlightError::Lost)),
+        }
     }
 
     /// What flight `id` learned; a flight that was given up learns nothing.

@@ -19,7 +19,7 @@ impl Shared {
         wanted: &Wanted,
         rejected: Option<&AccessToken>,
     ) -> Result<Granted, TokenError> {
-        match self.held() {
+        match self.held(id)? {
             Holding::Pending(pair) => {
                 self.acknowledge(id, &pair).await?;
                 let fits = pair.wanted.is_like(wanted);
@@ -68,7 +68,7 @@ impl Shared {
 
     /// The refresh token to send.
     fn next_refresh_token(&self, id: u64) -> Result<SecretString, TokenError> {
-        let next = match self.held() {
+        let next = match self.held(id)? {
             Holding::Ready(refresh_token) => return Ok(refresh_token),
             // Acknowledged by now.
             Holding::Pending(pair) => pair.refresh_token,
@@ -152,7 +152,7 @@ impl Shared {
         id: u64,
         held: Option<AccessToken>,
     ) -> Result<(), TokenError> {
-        let (refresh_token, access_token) = match self.held() {
+        let (refresh_token, access_token) = match self.held(id)? {
             Holding::Unasked => match self.next_refresh_token(id) {
                 Ok(refresh_token) => (Some(refresh_token), None),
                 Err(error) if error.get_ref().is::<NoRefreshToken>() => (None, None),

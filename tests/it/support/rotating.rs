@@ -52,7 +52,6 @@ struct State {
     script: VecDeque<Answer>,
     revocations: VecDeque<u16>,
     issued: usize,
-    lifetime: u64,
     refreshed: usize,
 }
 
@@ -63,7 +62,6 @@ impl Rotating {
         let mut state = server.lock();
         state.live.insert("r1".into());
         state.issued = 1;
-        state.lifetime = 3600;
         drop(state);
         server
     }
@@ -80,10 +78,6 @@ impl Rotating {
     /// The statuses of the next revocations; after that 200.
     pub fn script_revocations(&self, statuses: impl IntoIterator<Item = u16>) {
         self.lock().revocations.extend(statuses);
-    }
-
-    pub fn lifetime(&self, seconds: u64) {
-        self.lock().lifetime = seconds;
     }
 
     /// A person logs in: there is one more refresh token.
@@ -193,9 +187,8 @@ impl Rotating {
         if next == Answer::InvalidGrant || !state.live.contains(&sent) {
             return Ok(answer(400, r#"{"error":"invalid_grant"}"#.into()));
         }
-        let lifetime = state.lifetime;
         let token = |n: usize| {
-            format!(r#"{{"access_token":"a{n}","token_type":"Bearer","expires_in":{lifetime}"#)
+            format!(r#"{{"access_token":"a{n}","token_type":"Bearer","expires_in":3600"#)
         };
         if let Answer::Keep(member) = next {
             state.refreshed += 1;
