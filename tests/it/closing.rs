@@ -239,7 +239,7 @@ fn a_close_that_is_cancelled_closes_all_the_same_and_others_wait_for_it() {
         assert!(!cache.has_token());
         assert!(cache.get().await.is_err());
         let (a, b) = tokio::join!(cache.close(), cache.close());
-        (a.unwrap(), b.unwrap());
+        a.and(b).unwrap();
         assert_eq!(begun.elapsed(), secs(5));
         assert_eq!(source.given_back(), [some("token-1")]);
 

@@ -19,14 +19,20 @@ mod behaviour;
 mod challenges;
 mod closing;
 mod destinations;
+mod device_logins;
+#[cfg(feature = "https-client")]
 mod dialects;
 mod early_answers;
 #[cfg(feature = "https-client")]
 mod end_to_end;
+mod logins;
+#[cfg(feature = "loopback")]
+mod loopback_logins;
 mod obtaining;
 mod on_the_wire;
 #[cfg(feature = "https-client")]
 mod peers;
+#[cfg(feature = "https-client")]
 mod providers;
 mod readiness;
 mod reading;
@@ -37,9 +43,9 @@ mod rotation;
 mod runtimes;
 #[cfg(feature = "https-client")]
 mod secrets;
-#[cfg(feature = "https-client")]
 #[cfg(unix)]
 mod token_files;
+#[cfg(feature = "https-client")]
 mod token_requests;
 #[cfg(feature = "https-client")]
 mod token_responses;

@@ -8,11 +8,14 @@ use std::{env, fs, path::Path, time::Duration};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tower_oauth::{
-    AccessToken, ClientAuth, ClientCredentials, Demand, RefreshToken, TokenEndpoint, TokenError,
-    TokenSource,
+    AccessToken, ClientAuth, ClientCredentials, Demand, DeviceCode, RefreshToken, TokenEndpoint,
+    TokenError, TokenSource,
 };
 
-use crate::support::raw::{End, Peer, Script, answer};
+use crate::support::{
+    endpoint::{Endpoint, TOKEN, json},
+    raw::{End, Peer, Script, answer},
+};
 
 /// Cases that are decided otherwise here. One that agrees after all is a failure of this list.
 const DIFFERENCES: &[(&str, &str)] = &[];
@@ -29,15 +32,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
-#[tokio::test]
 #[expect(clippy::print_stdout, reason = "says that it didn't run")]
-async fn the_suite_of_token_responses() {
+fn cases() -> Option<Vec<Value>> {
     let Some(dir) = env::var_os("CASES_DIR") else {
         println!("skipped: CASES_DIR is not set");
-        return;
+        return None;
     };
     let text = fs::read_to_string(Path::new(&dir).join("token_response.json")).unwrap();
-    let cases: Vec<Value> = serde_json::from_str(&text).unwrap();
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "says how many ran")]
+async fn the_suite_of_token_responses() {
+    let Some(cases) = cases() else { return };
     for (name, _) in DIFFERENCES.iter().chain(ELSEWHERE) {
         let known = cases.iter().any(|case| case["name"] == **name);
         assert!(known, "the suite has no case {name:?} any more");
@@ -63,6 +71,48 @@ async fn the_suite_of_token_responses() {
         })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+const DEVICE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+// rule 75
+#[tokio::test(start_paused = true)]
+async fn the_suite_of_answers_to_polls() {
+    let Some(cases) = cases() else { return };
+    let ours = |case: &&Value| case["input"]["context"]["grant"] == DEVICE;
+    let mut count = 0;
+    for case in cases.iter().filter(ours) {
+        count += 1;
+        check_poll(case).await;
+    }
+    assert!(count >= 4, "the suite has shrunk");
+}
+
+/// What a login does with the answer of its first poll; the second would bring a token.
+async fn check_poll(case: &Value) {
+    let name = name(case);
+    let (input, expected) = (&case["input"], &case["expected"]);
+    let codes = r#"{"device_code":"d","user_code":"u","verification_uri":"https://as.example/d","expires_in":60}"#;
+    let status = u16::try_from(input["status"].as_u64().unwrap()).unwrap();
+    let body = input["body"].as_str().unwrap();
+    let server = Endpoint::replying([json(200, codes), json(status, body), json(200, TOKEN)]);
+    let outcome = DeviceCode::new(server.build()).login(|_| ()).await;
+    let asked = server.asked();
+    let waited = |from: usize| {
+        let to = asked[from + 1].at;
+        to.duration_since(asked[from].at).as_secs()
+    };
+    assert_eq!(waited(0), 5, "{name}");
+    match (expected["class"].as_str().unwrap(), outcome) {
+        ("poll_again", Ok(_)) => assert_eq!(waited(1), 5, "{name}"),
+        ("poll_again_interval_plus_5", Ok(_)) => assert_eq!(waited(1), 10, "{name}"),
+        ("protocol_permanent", Err(error)) => {
+            assert_eq!(asked.len(), 2, "{name}");
+            assert_eq!(error.oauth_code(), expected["error"].as_str(), "{name}");
+            assert!(!error.is_transient(), "{name}");
+        }
+        (class, outcome) => panic!("{name}: expected {class}, got {:?}", outcome.err()),
+    }
 }
 
 /// Cases of other grants and of DPoP belong to others.

@@ -4,6 +4,7 @@ pub mod api;
 pub mod body;
 #[cfg(feature = "https-client")]
 pub mod canary;
+pub mod endpoint;
 pub mod probe;
 #[cfg(feature = "https-client")]
 pub mod raw;
