@@ -12,14 +12,16 @@ use std::{
 
 use http::{Request, header::AUTHORIZATION};
 use tower_oauth::{
-    AccessToken, BoxError, ClientAuth, ClientCredentials, Demand, OAuthLayer, RefreshToken, Secret,
-    TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
+    AccessToken, AuthorizationCode, BoxError, ClientAuth, ClientCredentials, Demand, DeviceCode,
+    OAuthLayer, RefreshToken, Secret, TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenError,
+    TokenSource,
 };
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::support::{
     canary::{Log, Search, Shown, panics},
+    endpoint::{Endpoint, json},
     raw::{End, Peer, Script, answer},
     servers::{ApiServer, AuthServer, ID},
     wire::{BOTH, Protocol, basic, cache, client, full, layered, post, request, send},
@@ -34,12 +36,15 @@ const PARAM: &str = "Ei2-wS8_pV4/Kz7~Mh1+Dn5_";
 const HEADER: &str = "Of9-rB6_gL3.Ju4~Yt8-Cx1_";
 const QUERY: &str = "Zn1-aH7_uQ5.Wk3~Ep9-Iv6_";
 const ANSWERED: &str = "Ts8-fM2_xD6.Cb4~Oj7-Nw3_";
+const CODE: &str = "Vb6-kR1_cY9/Dh5+Pz2~Gm8_";
+const USER_CODE: &str = "Hx3-nT7_fA4.Lq8~Sw1-Bu5_";
 
 const REFRESH: &str = "Gy6-kD1_rW9.Hn3~Pe7-Sb5_";
 const ROTATED: &str = "Vc2-oJ8_tM4.Ua6~Xz1-Lf9_";
 
 const ALL: &[&str] = &[
-    CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED, REFRESH, ROTATED,
+    CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED, CODE, USER_CODE, REFRESH,
+    ROTATED,
 ];
 
 #[tokio::test] // one thread, so that the subscriber sees all
@@ -64,6 +69,8 @@ async fn no_secret_is_in_anything_that_is_shown() {
     sources_panic(&mut shown).await;
     refresh_tokens_rotate(&mut shown).await;
     destinations_are_refused(&mut shown).await;
+    users_log_in(&mut shown).await;
+    devices_log_in(&mut shown).await;
     settings_are_wrong(&mut shown);
     drop((subscribed, second));
 
@@ -402,6 +409,72 @@ async fn destinations_are_refused(shown: &mut Shown) {
                 Err(error) => show_error(shown, &error),
             }
         }
+    }
+}
+
+/// By a browser; the server repeats all that it was sent.
+async fn users_log_in(shown: &mut Shown) {
+    let echo = format!(r#"{{"error":"invalid_grant","error_description":"{CODE}? {CLIENT}?"}}"#);
+    let token = format!(r#"{{"access_token":"{TOKEN}","refresh_token":"{ANSWERED}"}}"#);
+    let broken = format!(r#"{{"access_token":"{TOKEN} ","refresh_token":"{ANSWERED}"}}"#);
+    let server = Endpoint::replying([json(400, echo), json(200, broken), json(200, token)]);
+    let endpoint = server
+        .builder()
+        .authorization_endpoint(format!("https://as.example/authorize?key={QUERY}"))
+        .issuer("https://as.example")
+        .client_auth(ClientAuth::post(ID, CLIENT))
+        .param("api_key", PARAM)
+        .build()
+        .unwrap();
+    let authorization = AuthorizationCode::new(endpoint.clone(), "https://app.example/cb");
+    let authorization = authorization.param("login_hint", OWN);
+    #[cfg(feature = "loopback")]
+    shown.value(&AuthorizationCode::listen_on_loopback(endpoint).param("login_hint", OWN));
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let (code, param) = (encoded(CODE), encoded(PARAM));
+    for rest in [
+        format!("code={code}"),
+        format!("code={code}"),
+        format!("code={code}"),
+        format!("code={code}&code={code}"),
+        format!("code={code}&iss=https://evil.example/{param}"),
+        format!("error=x{param}&error_description={param}&error_uri={param}&code={code}"),
+        format!("code={code}&state={code}"),
+    ] {
+        let login = authorization.start().unwrap();
+        shown.value(&(&login, &authorization));
+        let state = login.url().split("state=").nth(1).unwrap();
+        let state = state.split('&').next().unwrap();
+        let response = format!("https://app.example/cb?state={state}&{rest}");
+        match login.finish(&response).await {
+            Ok(source) => shown.value(&source),
+            Err(error) => shown.error(&error),
+        }
+    }
+    assert_eq!(server.asked().len(), 3);
+}
+
+async fn devices_log_in(shown: &mut Shown) {
+    let codes = format!(
+        r#"{{"device_code":"{CODE}","user_code":"{USER_CODE}","verification_uri":"https://as.example/",
+        "verification_uri_complete":"https://as.example/{USER_CODE}"}}"#
+    );
+    let broken = codes.replace("\"user_code\"", "\"code\"");
+    let echo = format!(r#"{{"error":"access_denied","error_description":"{CODE}? {CLIENT}?"}}"#);
+    for replies in [
+        [json(200, codes), json(400, &*echo)],
+        [json(200, broken), json(400, &*echo)],
+        [json(400, echo.replace(CODE, "")), json(400, &*echo)],
+    ] {
+        let server = Endpoint::replying(replies).builder();
+        let server = server.client_auth(ClientAuth::basic(ID, CLIENT));
+        let login = DeviceCode::new(server.build().unwrap());
+        shown.value(&login);
+        // Real time would be five seconds of it.
+        tokio::time::pause();
+        let outcome = login.login(|prompt| shown.value(prompt)).await;
+        tokio::time::resume();
+        shown.error(&outcome.unwrap_err());
     }
 }
 
