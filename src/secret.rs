@@ -1,6 +1,6 @@
 //! Strings that never print and leave no trace in memory, and where they may go unencrypted.
 
-use std::{error::Error, fmt, net::IpAddr, ops::Deref, sync::Arc};
+use std::{error::Error, fmt, fs, net::IpAddr, ops::Deref, path::PathBuf, sync::Arc};
 
 use zeroize::Zeroizing;
 
@@ -13,12 +13,10 @@ use zeroize::Zeroizing;
 /// use tower_oauth::Secret;
 ///
 /// let fixed = Secret::from("s3cr3t");
-/// let rotated = Secret::provided_by(|| {
-///     let text = std::fs::read_to_string("/run/secrets/client_secret")?;
-///     Ok(text.trim_end().to_owned())
-/// });
+/// let rotated = Secret::from_file("/run/secrets/client_secret");
+/// let from_elsewhere = Secret::provided_by(|| Ok(std::env::var("CLIENT_SECRET")?));
 /// assert_eq!(format!("{fixed:?}"), "Secret(…)");
-/// # let _ = rotated;
+/// # let _ = (rotated, from_elsewhere);
 /// ```
 #[derive(Clone)]
 pub struct Secret(Kind);
@@ -39,6 +37,23 @@ impl Secret {
         F: Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
     {
         Self(Kind::Provider(Arc::new(provider)))
+    }
+
+    /// A secret that stands in a file, which is read at each token request, so that a rotated one
+    /// needs no restart.
+    ///
+    /// One line break at its end, `\n` or `\r\n`, isn't part of it. A file that can't be read ends
+    /// that one token request as a transient failure, which names the file.
+    pub fn from_file(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self::provided_by(move || {
+            let mut text = fs::read_to_string(&path)
+                .map_err(|error| format!("{} can't be read: {error}", path.display()))?;
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let kept = line.strip_suffix('\r').filter(|_| line.len() < text.len());
+            text.truncate(kept.unwrap_or(line).len());
+            Ok(text)
+        })
     }
 
     /// The secret as it is now.
@@ -121,6 +136,12 @@ mod tests {
         });
         assert_eq!(&*secret.reveal().unwrap(), "secret-0");
         assert_eq!(&*secret.reveal().unwrap(), "secret-1");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = Secret::from_file("/nowhere/secret").reveal().unwrap_err();
+        assert!(error.to_string().contains("/nowhere/secret"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,10 @@ mod or_else;
 
 use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::token::{AccessToken, InvalidToken};
+use crate::{
+    secret::Secret,
+    token::{AccessToken, InvalidToken},
+};
 
 pub(crate) use self::caught::{Panicked, caught};
 pub use self::{
@@ -125,6 +128,16 @@ where
 {
     fn token(&self, _: Demand<'_>) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
         self()
+    }
+}
+
+/// A token that somebody else keeps fresh, such as a file of the platform
+/// ([`Secret::from_file`]): whatever the text is when a token is asked for. A text that can be no
+/// token is a permanent error; that its provider failed, a transient one.
+impl TokenSource for Secret {
+    async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
+        let text = self.reveal().map_err(TokenError::transient)?;
+        Ok(AccessToken::bearer(&*text)?)
     }
 }
 
