@@ -46,7 +46,8 @@ pub use endpoint::{
 pub use grant::LoopbackLogin;
 pub use grant::{
     AuthorizationCode, ClientCredentials, DeviceCode, DevicePrompt, InvalidResource, InvalidScope,
-    LoginError, NoRefreshToken, NotConfidential, PendingLogin, RefreshToken, Rotation,
+    JwtBearer, LoginError, NoRefreshToken, NotConfidential, PendingLogin, RefreshToken, Rotation,
+    TokenExchange, TokenType,
 };
 pub use layer::OAuthLayer;
 pub use rejection::{ResponseHead, Verdict};

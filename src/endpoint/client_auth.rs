@@ -43,6 +43,8 @@ enum Method {
     Post { id: String, secret: Secret },
     /// `client_id` in the form.
     None { id: String },
+    /// Nothing.
+    Anonymous,
 }
 
 impl ClientAuth {
@@ -75,14 +77,23 @@ impl ClientAuth {
         Self(Method::None { id: id.into() })
     }
 
+    /// A client that says nothing of itself, unlike [`none`](Self::none), which sends its id.
+    ///
+    /// For assertion grants at servers that know no clients: the assertion says enough
+    /// (RFC 7521 §4.1).
+    pub fn anonymous() -> Self {
+        Self(Method::Anonymous)
+    }
+
     pub(super) fn is_confidential(&self) -> bool {
-        !matches!(self.0, Method::None { .. })
+        !matches!(self.0, Method::None { .. } | Method::Anonymous)
     }
 
     /// What can be known before the secret is asked for.
     pub(super) fn check(&self) -> Result<(), EndpointConfigError> {
         let refuse = |problem| Err(EndpointConfigError::ClientId { problem });
         match &self.0 {
+            Method::Anonymous => Ok(()),
             _ if self.id().is_empty() => refuse("it is empty; is the setting missing?"),
             // RFC 7617 §2: "a user-id containing a colon character is invalid".
             Method::BasicUnencoded { id, .. } if id.contains(':') => {
@@ -137,6 +148,7 @@ impl ClientAuth {
                 request.append("client_id", id);
                 Ok(Redactor::new([]))
             }
+            Method::Anonymous => Ok(Redactor::new([])),
         }
     }
 
@@ -146,6 +158,7 @@ impl ClientAuth {
             | Method::BasicUnencoded { id, .. }
             | Method::Post { id, .. }
             | Method::None { id } => id,
+            Method::Anonymous => "",
         }
     }
 }
@@ -157,6 +170,7 @@ impl fmt::Debug for ClientAuth {
             Method::BasicUnencoded { .. } => "basic_unencoded",
             Method::Post { .. } => "post",
             Method::None { .. } => "none",
+            Method::Anonymous => "anonymous",
         };
         f.debug_struct("ClientAuth")
             .field("method", &method)
@@ -309,7 +323,9 @@ mod tests {
         );
         let none = ClientAuth::none("id");
         assert_eq!(body(&none).await, "grant_type=x&client_id=id");
-        for auth in [post, none] {
+        let anonymous = ClientAuth::anonymous();
+        assert_eq!(body(&anonymous).await, "grant_type=x");
+        for auth in [post, none, anonymous] {
             assert!(!request(&auth).headers().contains_key(AUTHORIZATION));
         }
     }
@@ -341,6 +357,7 @@ mod tests {
         }
         assert!(ClientAuth::basic("a:b\n", "x").check().is_ok());
         assert!(ClientAuth::basic("", "x").check().is_err());
+        assert!(ClientAuth::anonymous().check().is_ok());
     }
 
     #[test]

@@ -30,7 +30,6 @@ pub(crate) struct TokenResponse {
     /// The next refresh token, if the server sent one: not `null`, not empty.
     pub(crate) refresh_token: Option<SecretString>,
     /// What a token exchange yielded (RFC 8693 §2.2.1).
-    #[expect(dead_code, reason = "token exchange follows")]
     pub(crate) issued_token_type: Option<String>,
 }
 

@@ -31,7 +31,6 @@ impl Wanted {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "token exchange follows"))]
     pub(super) fn audience(&mut self, audience: String) {
         self.audiences.push(audience);
     }

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod assertion_grants;
 mod behaviour;
 mod challenges;
 mod closing;

@@ -8,8 +8,8 @@ use std::{env, fs, path::Path, time::Duration};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tower_oauth::{
-    AccessToken, ClientAuth, ClientCredentials, Demand, DeviceCode, RefreshToken, TokenEndpoint,
-    TokenError, TokenSource,
+    AccessToken, ClientAuth, ClientCredentials, Demand, DeviceCode, RefreshToken, Secret,
+    TokenEndpoint, TokenError, TokenExchange, TokenSource,
 };
 
 use crate::support::{
@@ -120,10 +120,12 @@ fn is_ours(case: &Value) -> bool {
     let context = &case["input"]["context"];
     let grant = context["grant"].as_str().unwrap_or("client_credentials");
     let elsewhere = ELSEWHERE.iter().any(|(other, _)| *other == name(case));
-    ["client_credentials", "refresh_token"].contains(&grant)
+    ["client_credentials", "refresh_token", EXCHANGE].contains(&grant)
         && context["dpop"].is_null()
         && !elsewhere
 }
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 fn name(case: &Value) -> String {
     case["name"].as_str().unwrap().to_owned()
@@ -142,14 +144,20 @@ async fn run(case: &Value) -> Result<(), String> {
         .timeout(timeout)
         .build()
         .unwrap();
-    if let Some(first) = case["input"]["context"]["refresh_token"].as_str() {
+    let context = &case["input"]["context"];
+    if let Some(first) = context["refresh_token"].as_str() {
         return run_refresh(case, &peer, RefreshToken::new(endpoint, first)).await;
     }
-    let mut source = ClientCredentials::new(endpoint);
-    if let Some(scope) = case["input"]["context"]["requested_scope"].as_str() {
-        source = source.scope(scope);
-    }
-    let result = source.token(Demand::default()).await;
+    let result = if context["grant"] == EXCHANGE {
+        let source = TokenExchange::new(endpoint, Secret::from("subject"));
+        source.token(Demand::default()).await
+    } else {
+        let mut source = ClientCredentials::new(endpoint);
+        if let Some(scope) = context["requested_scope"].as_str() {
+            source = source.scope(scope);
+        }
+        source.token(Demand::default()).await
+    };
     if peer.requests().len() != 1 {
         return Err(format!("{} requests were sent", peer.requests().len()));
     }

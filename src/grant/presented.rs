@@ -1,0 +1,62 @@
+//! A token that is shown to the authorization server to get another one.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    source::{Demand, ErasedSource, TokenError, TokenSource},
+    token::AccessToken,
+};
+
+/// Where such tokens come from, and the one that the server refused last.
+#[derive(Clone)]
+pub(super) struct Presented {
+    source: Arc<dyn ErasedSource>,
+    refused: Arc<Mutex<Option<AccessToken>>>,
+}
+
+impl Presented {
+    pub(super) fn by(source: impl TokenSource) -> Self {
+        Self {
+            source: Arc::new(source),
+            refused: Arc::default(),
+        }
+    }
+
+    /// One that isn't the one refused, if the source can help it.
+    pub(super) async fn token(&self) -> Result<AccessToken, TokenError> {
+        let refused = self.last_refused().clone();
+        let demand = Demand::instead_of(refused.as_ref());
+        self.source.token(demand).await
+    }
+
+    /// Keeps in mind what the server said of `token`: a source with a memory of its own would hand
+    /// it out again and again.
+    pub(super) fn judged<T>(&self, token: AccessToken, outcome: &Result<T, TokenError>) {
+        match outcome {
+            Ok(_) => *self.last_refused() = None,
+            Err(error) if error.oauth_code().is_some_and(blames_the_token) => {
+                *self.last_refused() = Some(token);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn last_refused(&self) -> std::sync::MutexGuard<'_, Option<AccessToken>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// RFC 7523 §3.1 says `invalid_grant`, RFC 8693 §2.2.2 says `invalid_request`; some servers say
+/// what a resource server would (RFC 6750 §3.1).
+fn blames_the_token(code: &str) -> bool {
+    matches!(code, "invalid_grant" | "invalid_request" | "invalid_token")
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Presented(…)")
+    }
+}
