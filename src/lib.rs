@@ -42,6 +42,8 @@ pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 pub use endpoint::{
     ClientAuth, Encoding, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
 };
+#[cfg(feature = "jwt")]
+pub use endpoint::{SignedJwt, SigningError, SigningKey};
 #[cfg(feature = "loopback")]
 pub use grant::LoopbackLogin;
 pub use grant::{

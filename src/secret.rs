@@ -56,6 +56,15 @@ impl Secret {
         })
     }
 
+    /// The value, if it is one.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn fixed(&self) -> Option<&SecretString> {
+        match &self.0 {
+            Kind::Value(value) => Some(value),
+            Kind::Provider(_) => None,
+        }
+    }
+
     /// The secret as it is now.
     pub(crate) fn reveal(&self) -> Result<SecretString, Box<dyn Error + Send + Sync>> {
         match &self.0 {

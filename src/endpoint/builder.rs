@@ -179,7 +179,7 @@ impl TokenEndpointBuilder {
         let wrapped = JsonPointer::parse(&self.answer_at)
             .map_err(|problem| EndpointConfigError::AnswerAt { problem })?;
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
-        client_auth.check()?;
+        client_auth.check(server.issuer.as_deref())?;
         let params = checked_params(self.params)?;
         let unshown = unshown(&params, &self.headers);
         let headers = checked_headers(self.headers)?;

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
+#[cfg(feature = "jwt")]
+use super::SigningError;
 use crate::source::BoxError;
 
 /// Why a [`TokenEndpoint`](crate::TokenEndpoint) can't be built. The caller has to mend it, unless
@@ -57,6 +59,20 @@ pub enum EndpointConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The client's JWT can't be made.
+    #[cfg(feature = "jwt")]
+    #[non_exhaustive]
+    ClientAssertion {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The client's key can't sign.
+    #[cfg(feature = "jwt")]
+    #[non_exhaustive]
+    ClientKey {
+        /// What is wrong with it.
+        cause: SigningError,
+    },
     /// The built-in transport found no root certificate to trust.
     #[non_exhaustive]
     NoRootCertificates {
@@ -100,6 +116,12 @@ impl fmt::Display for EndpointConfigError {
                 "the token endpoint doesn't know how the client authenticates; call .client_auth(…)",
             ),
             Self::ClientId { problem } => write!(f, "the client id can't be sent: {problem}"),
+            #[cfg(feature = "jwt")]
+            Self::ClientAssertion { problem } => {
+                write!(f, "the client's JWT can't be used: {problem}")
+            }
+            #[cfg(feature = "jwt")]
+            Self::ClientKey { cause } => write!(f, "the client can't be authenticated: {cause}"),
             Self::NoRootCertificates { .. } => f.write_str(
                 "no root certificates were found on this machine, so that no server can be \
                  trusted; install ca-certificates, set SSL_CERT_FILE, or pass .transport(…)",
@@ -120,6 +142,8 @@ impl Error for EndpointConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::NoRootCertificates { cause: Some(cause) } | Self::Tls { cause } => Some(&**cause),
+            #[cfg(feature = "jwt")]
+            Self::ClientKey { cause } => Some(cause),
             _ => None,
         }
     }

@@ -4,6 +4,8 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
+#[cfg(feature = "jwt")]
+use super::SigningError;
 use crate::{
     source::{BoxError, TokenError},
     token::InvalidToken,
@@ -31,6 +33,16 @@ pub enum EndpointError {
         url: Arc<str>,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The client's JWT can't be signed. Nothing was sent. It may pass if the provider of the key
+    /// failed, else it is the caller's turn.
+    #[cfg(feature = "jwt")]
+    #[non_exhaustive]
+    Unsigned {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// Why not.
+        cause: SigningError,
     },
     /// DNS, the connection or TLS failed. Nothing was sent. May pass.
     #[non_exhaustive]
@@ -152,6 +164,8 @@ impl EndpointError {
             | Self::Unreachable { .. }
             | Self::Interrupted { .. }
             | Self::TimedOut { .. } => true,
+            #[cfg(feature = "jwt")]
+            Self::Unsigned { cause, .. } => cause.is_transient(),
             Self::Refused { status, code, .. } => may_pass(*status, code.as_deref()),
             _ => false,
         }
@@ -205,6 +219,10 @@ impl fmt::Display for EndpointError {
             ),
             Self::UnusableSecret { url, problem } => {
                 write!(f, "the client secret for {url} can't be sent: {problem}")
+            }
+            #[cfg(feature = "jwt")]
+            Self::Unsigned { url, cause } => {
+                write!(f, "the client can't be authenticated at {url}: {cause}")
             }
             Self::Unreachable {
                 url,
@@ -370,6 +388,8 @@ impl Error for EndpointError {
             Self::NoSecret { cause, .. }
             | Self::Unreachable { cause, .. }
             | Self::Interrupted { cause, .. } => Some(&**cause),
+            #[cfg(feature = "jwt")]
+            Self::Unsigned { cause, .. } => Some(cause),
             Self::Token { cause, .. } => Some(cause),
             _ => None,
         }

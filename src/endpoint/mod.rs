@@ -18,6 +18,8 @@ mod error;
 mod fields;
 #[cfg(feature = "https-client")]
 mod https;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod login;
 mod pointer;
 mod redact;
@@ -45,6 +47,8 @@ use self::{
 };
 use crate::{clock::Clock, secret::SecretString, source::TokenError};
 
+#[cfg(feature = "jwt")]
+pub use self::jwt::{SignedJwt, SigningError, SigningKey};
 pub use self::{
     builder::TokenEndpointBuilder, client_auth::ClientAuth, config_error::EndpointConfigError,
     error::EndpointError, request::Encoding,
@@ -150,7 +154,11 @@ impl Inner {
     ) -> Result<Redactor, EndpointError> {
         let credentials = self
             .client_auth
-            .authenticate(request)
+            .authenticate(
+                request,
+                self.server.issuer.as_deref(),
+                self.clock.now().wall,
+            )
             .map_err(|problem| problem.at(&url.shown))?;
         let sent = request
             .secrets()

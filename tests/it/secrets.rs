@@ -13,8 +13,8 @@ use std::{
 use http::{Request, header::AUTHORIZATION};
 use tower_oauth::{
     AccessToken, AuthorizationCode, BoxError, ClientAuth, ClientCredentials, Demand, DeviceCode,
-    OAuthLayer, RefreshToken, Secret, TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenError,
-    TokenSource,
+    JwtBearer, OAuthLayer, RefreshToken, Secret, TokenCache, TokenEndpoint, TokenEndpointBuilder,
+    TokenError, TokenExchange, TokenSource,
 };
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::LevelFilter;
@@ -38,13 +38,14 @@ const QUERY: &str = "Zn1-aH7_uQ5.Wk3~Ep9-Iv6_";
 const ANSWERED: &str = "Ts8-fM2_xD6.Cb4~Oj7-Nw3_";
 const CODE: &str = "Vb6-kR1_cY9/Dh5+Pz2~Gm8_";
 const USER_CODE: &str = "Hx3-nT7_fA4.Lq8~Sw1-Bu5_";
-
 const REFRESH: &str = "Gy6-kD1_rW9.Hn3~Pe7-Sb5_";
 const ROTATED: &str = "Vc2-oJ8_tM4.Ua6~Xz1-Lf9_";
+const ASSERTION: &str = "Gp4-cN7_eH1.Lq5~Ib9-Vs2_.Dt6-mR3_uZ8";
+const ACTOR: &str = "Xa8-jF1_oW4.Cg7~Pk2-Ye5_.Ru9-nB6_iM3";
 
 const ALL: &[&str] = &[
     CLIENT, PROVIDED, WRONG, TOKEN, OWN, PARAM, HEADER, QUERY, ANSWERED, CODE, USER_CODE, REFRESH,
-    ROTATED,
+    ROTATED, ASSERTION, ACTOR,
 ];
 
 #[tokio::test] // one thread, so that the subscriber sees all
@@ -64,6 +65,9 @@ async fn no_secret_is_in_anything_that_is_shown() {
 
     tokens_are_used_and_renewed(&mut shown).await;
     clients_are_refused(&mut shown).await;
+    tokens_are_shown_and_refused(&mut shown).await;
+    #[cfg(feature = "jwt")]
+    let key = jwts_are_signed_and_refused(&mut shown).await;
     answers_are_useless(&mut shown).await;
     nobody_answers(&mut shown).await;
     sources_panic(&mut shown).await;
@@ -74,6 +78,9 @@ async fn no_secret_is_in_anything_that_is_shown() {
     settings_are_wrong(&mut shown);
     drop((subscribed, second));
 
+    #[cfg(feature = "jwt")]
+    let search = Search::new(&[ALL, &[key]].concat());
+    #[cfg(not(feature = "jwt"))]
     let search = Search::new(ALL);
     let (log, panics) = (log.text(), panics.lock().unwrap().clone());
     for (what, text) in [
@@ -213,6 +220,73 @@ async fn clients_are_refused(shown: &mut Shown) {
         show_error(shown, &*error);
         shown.value(&(&cache, cache.state()));
     }
+}
+
+/// The server repeats all that it was sent, and knows nobody.
+async fn tokens_are_shown_and_refused(shown: &mut Shown) {
+    let auth = AuthServer::start(CLIENT, TOKEN);
+    let endpoint = TokenEndpoint::builder(auth.url())
+        .client_auth(ClientAuth::none(ID))
+        .build()
+        .unwrap();
+    let bearer = JwtBearer::new(endpoint.clone(), Secret::from(ASSERTION));
+    let exchange = TokenExchange::new(endpoint, Secret::from(ASSERTION))
+        .actor(|| async { Ok(AccessToken::bearer(ACTOR)?) });
+    shown.value(&(&bearer, &exchange));
+    for cache in [TokenCache::from(bearer), TokenCache::from(exchange)] {
+        let error = cache.get().await.unwrap_err();
+        assert_eq!(error.oauth_code(), Some("invalid_client"));
+        show_error(shown, &error);
+        shown.value(&cache);
+    }
+    for bad in ["{TOKEN}\n", "{TOKEN} {TOKEN}"] {
+        let bad = Secret::from(bad.replace("{TOKEN}", TOKEN));
+        show_error(shown, &bad.token(Demand::default()).await.unwrap_err());
+    }
+}
+
+/// Hands back the key, which must not be shown either.
+#[cfg(feature = "jwt")]
+async fn jwts_are_signed_and_refused(shown: &mut Shown) -> &'static str {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use tower_oauth::{SignedJwt, SigningKey};
+
+    let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+    let key: &str = BASE64_STANDARD.encode(key).leak();
+    let pem =
+        |body: &str| format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    let auth = AuthServer::start(CLIENT, TOKEN);
+    let builder = |client_auth| {
+        TokenEndpoint::builder(auth.url())
+            .issuer("https://as.example")
+            .client_auth(client_auth)
+    };
+    for client_auth in [
+        ClientAuth::private_key_jwt(ID, SigningKey::es256(pem(key))),
+        ClientAuth::client_secret_jwt(ID, PROVIDED),
+    ] {
+        shown.value(&client_auth);
+        let endpoint = builder(client_auth).build().unwrap();
+        let source = ClientCredentials::new(endpoint);
+        let error = source.token(Demand::default()).await.unwrap_err();
+        assert_eq!(error.oauth_code(), Some("invalid_client"));
+        show_error(shown, &error);
+    }
+    // Damaged, for another algorithm, and no PEM text.
+    for bad in [
+        SigningKey::es256(pem(&key[4..])),
+        SigningKey::rs256(pem(key)),
+        SigningKey::es256(key),
+    ] {
+        let source = SignedJwt::new(bad.clone()).issuer("i").audience("a");
+        shown.value(&(&bad, &source));
+        show_error(shown, &source.token(Demand::default()).await.unwrap_err());
+        let endpoint = builder(ClientAuth::private_key_jwt(ID, bad));
+        show_error(shown, &endpoint.build().unwrap_err());
+    }
+    let bad = ClientAuth::client_secret_jwt(ID, format!("{CLIENT}\n"));
+    show_error(shown, &builder(bad).build().unwrap_err());
+    key
 }
 
 async fn answers_are_useless(shown: &mut Shown) {
