@@ -50,6 +50,7 @@ mod token_files;
 mod token_requests;
 #[cfg(feature = "https-client")]
 mod token_responses;
+mod vectors;
 mod when;
 
 mod layering;
