@@ -145,7 +145,9 @@ async fn a_thousand_impatient_callers_redeem_each_refresh_token_once() {
             caller.unwrap();
         }
         // The last redemption, of callers who all have gone, and its hook.
-        while ask(&source).await.is_err() {}
+        while let Err(error) = ask(&source).await {
+            assert!(error.is_transient(), "{error}");
+        }
         assert_eq!(server.reused(), [""; 0]);
         let redeemed = server.redeemed();
         let expected: Vec<String> = (1..=redeemed.len()).map(|n| format!("r{n}")).collect();
