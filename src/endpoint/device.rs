@@ -28,10 +28,8 @@ pub(crate) struct DeviceAuthorization {
 }
 
 impl TokenEndpoint {
-    /// One device authorization request; `None` if it isn't known where to.
-    ///
-    /// RFC 8628 §3.1: "The client authentication requirements of Section 3.2.1 of [RFC6749] apply
-    /// to requests on this endpoint".
+    /// One device authorization request; `None` if it isn't known where to. The client
+    /// authenticates as in token requests (RFC 8628 §3.1).
     pub(crate) async fn authorize_device(
         &self,
         params: &[(&str, &str)],
