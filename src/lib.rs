@@ -39,8 +39,12 @@ mod token;
 
 pub use authorize::{DestinationError, InvalidOrigin};
 pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
+#[cfg(feature = "https-client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
+pub use endpoint::ClientCertificate;
 pub use endpoint::{
-    ClientAuth, Encoding, EndpointConfigError, EndpointError, TokenEndpoint, TokenEndpointBuilder,
+    ClientAuth, Discovery, DiscoveryError, Encoding, EndpointConfigError, EndpointError,
+    TokenEndpoint, TokenEndpointBuilder,
 };
 #[cfg(feature = "jwt")]
 pub use endpoint::{SignedJwt, SigningError, SigningKey};

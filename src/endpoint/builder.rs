@@ -10,35 +10,41 @@ use tower_service::Service;
 
 use super::{
     ClientAuth, Encoding, EndpointConfigError, Inner, TokenEndpoint,
+    carrier::Carrier,
     checks::{checked_headers, checked_params, unshown},
     pointer::JsonPointer,
-    server::Server,
+    server::Told,
     transport::Transport,
-    url::{EndpointUrl, Kind},
+    url::Kind,
 };
 use crate::{clock::Clock, secret::SecretString, source::BoxError};
 
 /// Describes a [`TokenEndpoint`]; made by [`TokenEndpoint::builder`].
 #[must_use]
 pub struct TokenEndpointBuilder {
-    url: String,
+    pub(super) told: Told,
     client_auth: Option<ClientAuth>,
     params: Vec<(String, SecretString)>,
-    headers: Vec<(String, SecretString)>,
+    pub(super) headers: Vec<(String, SecretString)>,
     encoding: Encoding,
     answer_at: String,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
-    transport: Option<Transport>,
-    allow_plaintext: bool,
-    issuer: Option<String>,
-    other_endpoints: Vec<(Kind, String)>,
+    pub(super) carrier: Carrier,
+    pub(super) allow_plaintext: bool,
 }
 
 impl TokenEndpointBuilder {
     pub(super) fn new(url: String) -> Self {
+        Self::of(Told {
+            endpoints: vec![(Kind::Token, url)],
+            ..Told::default()
+        })
+    }
+
+    pub(super) fn of(told: Told) -> Self {
         Self {
-            url,
+            told,
             client_auth: None,
             params: Vec::new(),
             headers: Vec::new(),
@@ -46,10 +52,8 @@ impl TokenEndpointBuilder {
             answer_at: String::new(),
             assume_lifetime: None,
             timeout: DEFAULT_TIMEOUT,
-            transport: None,
+            carrier: Carrier::default(),
             allow_plaintext: false,
-            issuer: None,
-            other_endpoints: Vec::new(),
         }
     }
 
@@ -93,35 +97,6 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Sets the authorization server's issuer identifier (RFC 8414 §2), which is compared byte for
-    /// byte; by default it is unknown.
-    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
-        self.issuer = Some(issuer.into());
-        self
-    }
-
-    /// Sets where users are sent to log in (RFC 6749 §3.1); by default it is unknown.
-    pub fn authorization_endpoint(self, url: impl Into<String>) -> Self {
-        self.other_endpoint(Kind::Authorization, url.into())
-    }
-
-    /// Sets where device codes come from (RFC 8628 §3.1); by default it is unknown.
-    pub fn device_authorization_endpoint(self, url: impl Into<String>) -> Self {
-        self.other_endpoint(Kind::DeviceAuthorization, url.into())
-    }
-
-    /// Sets where tokens are revoked (RFC 7009 §2); by default it is unknown, and nothing is
-    /// revoked.
-    pub fn revocation_endpoint(self, url: impl Into<String>) -> Self {
-        self.other_endpoint(Kind::Revocation, url.into())
-    }
-
-    fn other_endpoint(mut self, kind: Kind, url: String) -> Self {
-        self.other_endpoints.retain(|(other, _)| *other != kind);
-        self.other_endpoints.push((kind, url));
-        self
-    }
-
     /// Sets the lifetime of tokens that come without one; by default such a token is used until it
     /// is refused.
     ///
@@ -141,8 +116,7 @@ impl TokenEndpointBuilder {
     /// Sets what carries token requests; by default it is hyper over rustls with the system's root
     /// certificates (feature `https-client`).
     ///
-    /// Any Tower HTTP service will do: one that goes through a proxy, trusts another root
-    /// certificate, or shows one of its own. It must not follow redirects, which would hand the
+    /// Any Tower HTTP service will do, such as one that goes through a proxy. It must not follow redirects, which would hand the
     /// client's secret on. Its body is read up to 1 MiB, and the timeout bounds it.
     pub fn transport<S, RB>(mut self, service: S) -> Self
     where
@@ -152,7 +126,20 @@ impl TokenEndpointBuilder {
         RB: Body + Send + 'static,
         RB::Error: Into<BoxError>,
     {
-        self.transport = Some(Transport::new(service));
+        self.carrier.own = Some(Arc::new(Transport::new(service)));
+        self
+    }
+
+    /// Sets the root certificates, in PEM, that the built-in transport trusts in place of the
+    /// system's; by default it trusts those.
+    ///
+    /// For a server whose certificate comes from a private authority, or to trust one authority
+    /// only. To trust it besides the system's, add it there or to the file that `SSL_CERT_FILE`
+    /// names.
+    #[cfg(feature = "https-client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.carrier.roots = Some(pem.as_ref().to_vec());
         self
     }
 
@@ -174,19 +161,15 @@ impl TokenEndpointBuilder {
     /// sent, no client authentication, or no transport. All are the caller's to mend, except
     /// [`NoRootCertificates`](EndpointConfigError::NoRootCertificates), which is about the machine.
     pub fn build(self) -> Result<TokenEndpoint, EndpointConfigError> {
-        let url = EndpointUrl::parse(Kind::Token, &self.url, self.allow_plaintext)?;
-        let server = server(self.issuer, self.other_endpoints, self.allow_plaintext)?;
+        let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
+        let (client_auth, url, server) = self.told.checked(client_auth, self.allow_plaintext)?;
+        client_auth.check(server.issuer.as_deref())?;
         let wrapped = JsonPointer::parse(&self.answer_at)
             .map_err(|problem| EndpointConfigError::AnswerAt { problem })?;
-        let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
-        client_auth.check(server.issuer.as_deref())?;
         let params = checked_params(self.params)?;
         let unshown = unshown(&params, &self.headers);
         let headers = checked_headers(self.headers)?;
-        let transport = match self.transport {
-            Some(transport) => transport,
-            None => default_transport(&url)?,
-        };
+        let transport = self.carrier.open_for(&client_auth, &url)?;
         Ok(TokenEndpoint(Arc::new(Inner {
             url,
             server,
@@ -217,39 +200,7 @@ impl fmt::Debug for TokenEndpointBuilder {
     }
 }
 
-#[cfg(feature = "https-client")]
-fn default_transport(url: &EndpointUrl) -> Result<Transport, EndpointConfigError> {
-    super::https::client(url.is_https())
-}
-
-#[cfg(not(feature = "https-client"))]
-fn default_transport(_: &EndpointUrl) -> Result<Transport, EndpointConfigError> {
-    Err(EndpointConfigError::NoTransport)
-}
-
-fn server(
-    issuer: Option<String>,
-    endpoints: Vec<(Kind, String)>,
-    allow_plaintext: bool,
-) -> Result<Server, EndpointConfigError> {
-    let mut server = Server {
-        issuer,
-        ..Server::default()
-    };
-    for (kind, text) in endpoints {
-        let url = EndpointUrl::parse(kind, &text, allow_plaintext)?;
-        let slot = match kind {
-            Kind::Token => continue,
-            Kind::Authorization => &mut server.authorization,
-            Kind::DeviceAuthorization => &mut server.device_authorization,
-            Kind::Revocation => &mut server.revocation,
-        };
-        *slot = Some(url);
-    }
-    Ok(server)
-}
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

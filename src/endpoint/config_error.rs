@@ -73,6 +73,32 @@ pub enum EndpointConfigError {
         /// What is wrong with it.
         cause: SigningError,
     },
+    /// The server's metadata doesn't list the client's way to authenticate.
+    #[non_exhaustive]
+    AuthMethod {
+        /// The method's names, such as "client_secret_basic".
+        method: String,
+        /// What the server lists.
+        offered: String,
+    },
+    /// The client certificate can't be shown.
+    #[non_exhaustive]
+    ClientCertificate {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// What [`root_certificates`](crate::TokenEndpointBuilder) was given can't be trusted.
+    #[non_exhaustive]
+    RootCertificates {
+        /// What is wrong with them.
+        problem: &'static str,
+    },
+    /// The transport doesn't fit the other settings.
+    #[non_exhaustive]
+    Transport {
+        /// Why, and what to do.
+        problem: &'static str,
+    },
     /// The built-in transport found no root certificate to trust.
     #[non_exhaustive]
     NoRootCertificates {
@@ -122,9 +148,23 @@ impl fmt::Display for EndpointConfigError {
             }
             #[cfg(feature = "jwt")]
             Self::ClientKey { cause } => write!(f, "the client can't be authenticated: {cause}"),
+            Self::AuthMethod { method, offered } => write!(
+                f,
+                "the client authenticates by {method}, and the server's metadata lists only \
+                 {offered}; choose one of these for .client_auth(…), or, if the list is wrong, \
+                 describe the server by TokenEndpoint::builder(…)"
+            ),
+            Self::ClientCertificate { problem } => {
+                write!(f, "the client certificate can't be shown: {problem}")
+            }
+            Self::RootCertificates { problem } => {
+                write!(f, "the root certificates can't be trusted: {problem}")
+            }
+            Self::Transport { problem } => write!(f, "the transport doesn't fit: {problem}"),
             Self::NoRootCertificates { .. } => f.write_str(
                 "no root certificates were found on this machine, so that no server can be \
-                 trusted; install ca-certificates, set SSL_CERT_FILE, or pass .transport(…)",
+                 trusted; install ca-certificates, set SSL_CERT_FILE, or pass \
+                 .root_certificates(…) or .transport(…)",
             ),
             Self::Tls { cause } => write!(
                 f,

@@ -44,6 +44,34 @@ pub enum EndpointError {
         /// Why not.
         cause: SigningError,
     },
+    /// The provider of the client's certificate or its key failed. Nothing was sent. May pass.
+    #[non_exhaustive]
+    NoCertificate {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What the provider said.
+        cause: BoxError,
+    },
+    /// What the providers of the client's certificate and its key said can't be used. Nothing was
+    /// sent. May pass, as when they are being rotated.
+    #[non_exhaustive]
+    UnusableCertificate {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The server ended the TLS handshake over the client's certificate, or for want of one. The
+    /// operator's turn.
+    #[non_exhaustive]
+    CertificateRefused {
+        /// The token endpoint.
+        url: Arc<str>,
+        /// What the innermost cause says.
+        problem: String,
+        /// What the transport said.
+        cause: BoxError,
+    },
     /// DNS, the connection or TLS failed. Nothing was sent. May pass.
     #[non_exhaustive]
     Unreachable {
@@ -158,9 +186,11 @@ pub enum EndpointError {
 
 impl EndpointError {
     /// Whether it may pass by itself.
-    fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::NoSecret { .. }
+            | Self::NoCertificate { .. }
+            | Self::UnusableCertificate { .. }
             | Self::Unreachable { .. }
             | Self::Interrupted { .. }
             | Self::TimedOut { .. } => true,
@@ -224,6 +254,23 @@ impl fmt::Display for EndpointError {
             Self::Unsigned { url, cause } => {
                 write!(f, "the client can't be authenticated at {url}: {cause}")
             }
+            Self::NoCertificate { url, cause } => write!(
+                f,
+                "there is no client certificate for {url}: its provider failed ({cause}); check \
+                 where it reads from"
+            ),
+            Self::UnusableCertificate { url, problem } => {
+                write!(
+                    f,
+                    "the client certificate for {url} can't be shown: {problem}"
+                )
+            }
+            Self::CertificateRefused { url, problem, .. } => write!(
+                f,
+                "{SERVER} {url} refused the client's certificate, or wants one ({problem}); check \
+                 that the client has it (ClientAuth::tls), that it hasn't expired, and that the \
+                 server trusts it"
+            ),
             Self::Unreachable {
                 url,
                 problem,
@@ -386,6 +433,8 @@ impl Error for EndpointError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::NoSecret { cause, .. }
+            | Self::NoCertificate { cause, .. }
+            | Self::CertificateRefused { cause, .. }
             | Self::Unreachable { cause, .. }
             | Self::Interrupted { cause, .. } => Some(&**cause),
             #[cfg(feature = "jwt")]

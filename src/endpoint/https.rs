@@ -1,28 +1,43 @@
-//! The built-in transport: hyper over rustls, trusting the system's root certificates.
+//! The built-in transport: hyper over rustls, trusting the system's root certificates or those it
+//! was given.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use hyper_rustls::HttpsConnectorBuilder;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{Client, Error, ResponseFuture, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::Resumption,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+    sign::SingleCertAndKey,
+};
 use rustls_native_certs::{CertificateResult, load_native_certs};
+use tower_service::Service;
 
-use super::{EndpointConfigError, transport::Transport};
+use super::{EndpointConfigError, tls::Identity, transport::Transport};
 
 /// Within the total deadline: a host that drops packets shouldn't use it up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for one endpoint. It follows no redirects and asks no proxy.
-pub(super) fn client(https: bool) -> Result<Transport, EndpointConfigError> {
-    let roots = if https {
-        roots(load_native_certs())?
-    } else {
-        RootCertStore::empty()
-    };
-    trusting(roots)
+/// A client for one endpoint, which trusts `roots` (PEM) or else the system's. It follows no
+/// redirects and asks no proxy.
+pub(super) fn client(https: bool, roots: Option<&[u8]>) -> Result<Transport, EndpointConfigError> {
+    trusting(match roots {
+        Some(pem) => given(pem)?,
+        None if https => system(load_native_certs())?,
+        None => RootCertStore::empty(),
+    })
 }
 
 fn trusting(roots: RootCertStore) -> Result<Transport, EndpointConfigError> {
@@ -34,6 +49,37 @@ fn trusting(roots: RootCertStore) -> Result<Transport, EndpointConfigError> {
         })?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    Ok(Transport::new(HttpsClient { tls }))
+}
+
+#[derive(Clone)]
+struct HttpsClient {
+    tls: ClientConfig,
+}
+
+impl Service<Request<Full<Bytes>>> for HttpsClient {
+    type Response = <Hyper as Service<Request<Full<Bytes>>>>::Response;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        let mut tls = self.tls.clone();
+        if let Some(Identity(certified)) = request.extensions_mut().remove() {
+            tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+            // A resumed session would go on with the certificate that it began with.
+            tls.resumption = Resumption::disabled();
+        }
+        connecting(tls).request(request)
+    }
+}
+
+type Hyper = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+fn connecting(tls: ClientConfig) -> Hyper {
     let mut http = HttpConnector::new();
     http.enforce_http(false); // `https` URLs pass through it on their way to rustls
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -44,13 +90,30 @@ fn trusting(roots: RootCertStore) -> Result<Transport, EndpointConfigError> {
         .wrap_connector(http);
     // No connection is kept: servers close idle ones within seconds, and a client that asks once a
     // minute would find a dead one each time.
-    let client = Client::builder(TokioExecutor::new())
+    Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(0)
-        .build(https);
-    Ok(Transport::new(client))
+        .build(https)
 }
 
-fn roots(found: CertificateResult) -> Result<RootCertStore, EndpointConfigError> {
+fn given(pem: &[u8]) -> Result<RootCertStore, EndpointConfigError> {
+    let refuse = |problem| EndpointConfigError::RootCertificates { problem };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate =
+            certificate.map_err(|_| refuse("they aren't PEM from beginning to end"))?;
+        roots
+            .add(certificate)
+            .map_err(|_| refuse("one of them is no X.509 certificate of version 3"))?;
+    }
+    if roots.is_empty() {
+        return Err(refuse(
+            "there is none in the text; expected is -----BEGIN CERTIFICATE-----",
+        ));
+    }
+    Ok(roots)
+}
+
+fn system(found: CertificateResult) -> Result<RootCertStore, EndpointConfigError> {
     let mut roots = RootCertStore::empty();
     // System stores hold odd certificates; one usable is enough to go on.
     let (usable, _) = roots.add_parsable_certificates(found.certs);
@@ -66,9 +129,7 @@ fn roots(found: CertificateResult) -> Result<RootCertStore, EndpointConfigError>
 mod tests {
     use std::convert::Infallible;
 
-    use bytes::Bytes;
-    use http_body_util::Full;
-    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper::{Response, server::conn::http1, service::service_fn};
     use hyper_util::rt::TokioIo;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::{ServerConfig, pki_types::PrivateKeyDer};
@@ -155,13 +216,15 @@ mod tests {
 
     #[test]
     fn without_root_certificates_there_is_advice() {
-        let error = roots(CertificateResult::default()).unwrap_err().to_string();
+        let error = system(CertificateResult::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("ca-certificates"), "{error}");
         assert!(error.contains(".transport("), "{error}");
     }
 
     #[test]
     fn plain_http_needs_no_root_certificates() {
-        assert!(client(false).is_ok());
+        assert!(client(false, None).is_ok());
     }
 }

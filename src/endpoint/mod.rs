@@ -10,10 +10,12 @@
 //! (`redact`).
 
 mod builder;
+mod carrier;
 mod checks;
 mod client_auth;
 mod config_error;
 mod device;
+mod discovery;
 mod error;
 mod fields;
 #[cfg(feature = "https-client")]
@@ -21,12 +23,15 @@ mod https;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod login;
+mod offered;
 mod pointer;
 mod redact;
 mod request;
 mod response;
 mod revocation;
 mod server;
+#[cfg(feature = "https-client")]
+mod tls;
 mod transport;
 mod url;
 mod values;
@@ -49,9 +54,15 @@ use crate::{clock::Clock, secret::SecretString, source::TokenError};
 
 #[cfg(feature = "jwt")]
 pub use self::jwt::{SignedJwt, SigningError, SigningKey};
+#[cfg(feature = "https-client")]
+pub use self::tls::ClientCertificate;
 pub use self::{
-    builder::TokenEndpointBuilder, client_auth::ClientAuth, config_error::EndpointConfigError,
-    error::EndpointError, request::Encoding,
+    builder::TokenEndpointBuilder,
+    client_auth::ClientAuth,
+    config_error::EndpointConfigError,
+    discovery::{Discovery, DiscoveryError},
+    error::EndpointError,
+    request::Encoding,
 };
 pub(crate) use self::{
     checks::is_resource, device::DeviceAuthorization, response::TokenResponse,
@@ -94,7 +105,7 @@ struct Inner {
     wrapped: JsonPointer,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
-    transport: Transport,
+    transport: Arc<Transport>,
     clock: Clock,
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri,
+    Extensions, HeaderMap, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
@@ -27,6 +27,7 @@ pub enum Encoding {
 pub(super) struct TokenRequest {
     params: Vec<(String, SecretString)>,
     authorization: Option<HeaderValue>,
+    extensions: Extensions,
 }
 
 impl TokenRequest {
@@ -34,6 +35,7 @@ impl TokenRequest {
         let mut request = Self {
             params: Vec::new(),
             authorization: None,
+            extensions: Extensions::new(),
         };
         for (key, value) in params {
             request.append(key, value);
@@ -53,6 +55,12 @@ impl TokenRequest {
     /// For client authentication in the header.
     pub(super) fn authorize(&mut self, value: HeaderValue) {
         self.authorization = Some(value);
+    }
+
+    /// For client authentication in the TLS handshake.
+    #[cfg(feature = "https-client")]
+    pub(super) fn identify(&mut self, identity: super::tls::Identity) {
+        self.extensions.insert(identity);
     }
 
     /// The parameters that nobody may see, in case the server repeats them.
@@ -79,6 +87,7 @@ impl TokenRequest {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
+        *request.extensions_mut() = self.extensions;
         let label = HeaderValue::from_static(label);
         request.headers_mut().insert(CONTENT_TYPE, label);
         // Some servers answer with a form or with HTML when they aren't told.

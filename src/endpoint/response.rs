@@ -128,28 +128,11 @@ impl Expectation<'_> {
     }
 
     pub(super) fn redirected(&self, answer: &Answer) -> EndpointError {
-        let location = answer.headers.get(LOCATION);
-        let origin = location.and_then(|location| self.origin(location.to_str().ok()?));
         EndpointError::Redirected {
             url: self.url.clone(),
             status: answer.status,
-            origin,
+            origin: pointed_to(self.url, answer, self.secrets),
         }
-    }
-
-    /// Where a `Location` leads, without a user name, a path or a query.
-    fn origin(&self, location: &str) -> Option<String> {
-        let here = self.url.parse::<Uri>().ok()?;
-        let scheme = here.scheme_str()?;
-        let target: Uri = if location.starts_with("//") {
-            format!("{scheme}:{location}").parse().ok()?
-        } else {
-            location.parse().ok()?
-        };
-        let authority = target.authority().or(here.authority())?.as_str();
-        let host = authority.rsplit('@').next()?;
-        let scheme = target.scheme_str().unwrap_or(scheme);
-        Some(self.secrets.clean(&format!("{scheme}://{host}")))
     }
 
     fn malformed(&self, problem: &'static str) -> EndpointError {
@@ -158,6 +141,22 @@ impl Expectation<'_> {
             problem,
         }
     }
+}
+
+/// Where the `Location` of an answer from `url` leads, without a user name, a path or a query.
+pub(super) fn pointed_to(url: &str, answer: &Answer, secrets: &Redactor) -> Option<String> {
+    let location = answer.headers.get(LOCATION)?.to_str().ok()?;
+    let here = url.parse::<Uri>().ok()?;
+    let scheme = here.scheme_str()?;
+    let target: Uri = if location.starts_with("//") {
+        format!("{scheme}:{location}").parse().ok()?
+    } else {
+        location.parse().ok()?
+    };
+    let authority = target.authority().or(here.authority())?.as_str();
+    let host = authority.rsplit('@').next()?;
+    let scheme = target.scheme_str().unwrap_or(scheme);
+    Some(secrets.clean(&format!("{scheme}://{host}")))
 }
 
 /// The parameters, whatever the answer says it is: servers label JSON as text and HTML. `None` if

@@ -129,6 +129,13 @@ impl Failure {
         let innermost = |cause: &BoxError| secrets.clean(&innermost(&**cause).to_string());
         match self {
             Self::TooLarge(status) => EndpointError::TooLarge { url, status },
+            Self::Service(cause) | Self::Body(cause) if is_about_a_certificate(&*cause) => {
+                EndpointError::CertificateRefused {
+                    url,
+                    problem: innermost(&cause),
+                    cause,
+                }
+            }
             Self::Service(cause) if nothing_was_sent(&*cause) => EndpointError::Unreachable {
                 url,
                 problem: innermost(&cause),
@@ -168,6 +175,35 @@ fn nothing_was_sent(error: Cause<'_>) -> bool {
     })
 }
 
+/// Whether the server ended the handshake over the client's certificate, which in TLS 1.3 is heard
+/// of only after the request (RFC 8446 §4.4.2.4, §6.2).
+fn is_about_a_certificate(error: Cause<'_>) -> bool {
+    #[cfg(feature = "https-client")]
+    {
+        use rustls::{AlertDescription as Alert, Error::AlertReceived};
+        let alert = chain(error).find_map(tls);
+        matches!(
+            alert,
+            Some(AlertReceived(
+                Alert::NoCertificate
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::CertificateRequired
+            ))
+        )
+    }
+    #[cfg(not(feature = "https-client"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// What to look at, for a server that can't be reached.
 fn advice(error: Cause<'_>) -> &'static str {
     let refused = |error: Cause<'_>| {
@@ -181,8 +217,8 @@ fn advice(error: Cause<'_>) -> &'static str {
     #[cfg(feature = "https-client")]
     match chain(error).find_map(tls) {
         Some(rustls::Error::InvalidCertificate(_)) => {
-            return "check its certificate; where its root isn't one of the system's, add it (or \
-                    point SSL_CERT_FILE to it), or bring a client of your own (.transport(…))";
+            return "check its certificate; where its root isn't one of the system's, add it there \
+                    or by .root_certificates(…), or bring a client of your own (.transport(…))";
         }
         Some(_) => return "check that its port speaks https",
         None => {}

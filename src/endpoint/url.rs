@@ -13,6 +13,7 @@ use crate::secret::is_loopback;
 /// Which of the authorization server's endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Issuer,
     Token,
     Authorization,
     DeviceAuthorization,
@@ -22,6 +23,7 @@ pub(super) enum Kind {
 impl Kind {
     fn name(self) -> &'static str {
         match self {
+            Self::Issuer => "issuer",
             Self::Token => "token endpoint",
             Self::Authorization => "authorization endpoint",
             Self::DeviceAuthorization => "device authorization endpoint",
@@ -93,7 +95,15 @@ impl EndpointUrl {
         })
     }
 
-    #[cfg(feature = "https-client")]
+    /// For what is wrong with it only in this place.
+    pub(super) fn refuse(&self, kind: Kind, problem: &'static str) -> EndpointConfigError {
+        EndpointConfigError::Url {
+            endpoint: kind.name(),
+            url: self.shown.to_string(),
+            problem,
+        }
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.uri.scheme() == Some(&Scheme::HTTPS)
     }

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "jwt")]
 use super::jwt::{ClientAssertion, SigningError};
+#[cfg(feature = "https-client")]
+use super::tls::ClientCertificate;
 use super::{EndpointConfigError, EndpointError, redact::Redactor, request::TokenRequest};
 use crate::{
     secret::{Secret, SecretString},
@@ -43,6 +45,14 @@ pub(super) enum Method {
     BasicUnencoded { id: String, secret: Secret },
     /// `client_id` and `client_secret` in the form.
     Post { id: String, secret: Secret },
+    /// `client_id` in the form, a certificate in the TLS handshake.
+    #[cfg(feature = "https-client")]
+    Tls {
+        id: String,
+        certificate: ClientCertificate,
+    },
+    /// The same, by a transport that has the certificate.
+    TlsByTransport { id: String },
     /// `client_id` in the form.
     None { id: String },
     /// `client_assertion` in the form (RFC 7523 §2.2).
@@ -77,6 +87,25 @@ impl ClientAuth {
         Self(Method::Post { id, secret })
     }
 
+    /// A certificate, shown in the TLS handshake by the built-in transport, and the id in the
+    /// request's body (RFC 8705 §2: `tls_client_auth` or `self_signed_tls_client_auth`).
+    ///
+    /// It needs `https`. For a transport of one's own there is
+    /// [`tls_by_transport`](Self::tls_by_transport).
+    #[cfg(feature = "https-client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
+    pub fn tls(id: impl Into<String>, certificate: ClientCertificate) -> Self {
+        let id = id.into();
+        Self(Method::Tls { id, certificate })
+    }
+
+    /// As RFC 8705 §2 has it, with a certificate that the transport shows: the one given to
+    /// [`transport`](crate::TokenEndpointBuilder::transport), or a proxy beside this program that
+    /// is asked over plain `http`. Only the id is sent.
+    pub fn tls_by_transport(id: impl Into<String>) -> Self {
+        Self(Method::TlsByTransport { id: id.into() })
+    }
+
     /// A public client, which has no secret and only says who it is (RFC 6749 §2.1, §3.2.1).
     pub fn none(id: impl Into<String>) -> Self {
         Self(Method::None { id: id.into() })
@@ -92,6 +121,24 @@ impl ClientAuth {
 
     pub(super) fn is_confidential(&self) -> bool {
         !matches!(self.0, Method::None { .. } | Method::Anonymous)
+    }
+
+    /// Whether it has a certificate to show.
+    pub(super) fn has_certificate(&self) -> bool {
+        #[cfg(feature = "https-client")]
+        return matches!(self.0, Method::Tls { .. });
+        #[cfg(not(feature = "https-client"))]
+        false
+    }
+
+    /// Whether a certificate is the proof, whoever shows it.
+    pub(super) fn is_tls(&self) -> bool {
+        self.has_certificate() || self.is_tls_by_transport()
+    }
+
+    /// Whether the transport has a certificate to show.
+    pub(super) fn is_tls_by_transport(&self) -> bool {
+        matches!(self.0, Method::TlsByTransport { .. })
     }
 
     /// What can be known before the secret is asked for.
@@ -113,6 +160,8 @@ impl ClientAuth {
             }
             #[cfg(feature = "jwt")]
             Method::Assertion(assertion) => assertion.check(issuer),
+            #[cfg(feature = "https-client")]
+            Method::Tls { certificate, .. } => certificate.check(),
             _ => Ok(()),
         }
     }
@@ -164,7 +213,14 @@ impl ClientAuth {
                 request.append("client_secret", &secret);
                 Ok(Redactor::new([form_encoded(&secret), secret]))
             }
-            Method::None { id } => {
+            #[cfg(feature = "https-client")]
+            Method::Tls { id, certificate } => {
+                request.identify(certificate.current()?);
+                // RFC 8705 §2: "the client MUST include the "client_id" parameter".
+                request.append("client_id", id);
+                Ok(Redactor::new([]))
+            }
+            Method::TlsByTransport { id } | Method::None { id } => {
                 request.append("client_id", id);
                 Ok(Redactor::new([]))
             }
@@ -181,10 +237,13 @@ impl ClientAuth {
             Method::Basic { id, .. }
             | Method::BasicUnencoded { id, .. }
             | Method::Post { id, .. }
+            | Method::TlsByTransport { id }
             | Method::None { id } => id,
             #[cfg(feature = "jwt")]
             Method::Assertion(assertion) => &assertion.id,
             Method::Anonymous => "",
+            #[cfg(feature = "https-client")]
+            Method::Tls { id, .. } => id,
         }
     }
 }
@@ -195,6 +254,9 @@ impl fmt::Debug for ClientAuth {
             Method::Basic { .. } => "basic",
             Method::BasicUnencoded { .. } => "basic_unencoded",
             Method::Post { .. } => "post",
+            #[cfg(feature = "https-client")]
+            Method::Tls { .. } => "tls",
+            Method::TlsByTransport { .. } => "tls_by_transport",
             Method::None { .. } => "none",
             #[cfg(feature = "jwt")]
             Method::Assertion(assertion) => assertion.method,
@@ -214,6 +276,10 @@ pub(super) enum AuthProblem {
     Empty,
     #[cfg(feature = "jwt")]
     Unsigned(SigningError),
+    #[cfg(feature = "https-client")]
+    NoCertificate(BoxError),
+    #[cfg(feature = "https-client")]
+    UnusableCertificate(&'static str),
 }
 
 impl AuthProblem {
@@ -232,6 +298,12 @@ impl AuthProblem {
             },
             #[cfg(feature = "jwt")]
             Self::Unsigned(cause) => EndpointError::Unsigned { url, cause },
+            #[cfg(feature = "https-client")]
+            Self::NoCertificate(cause) => EndpointError::NoCertificate { url, cause },
+            #[cfg(feature = "https-client")]
+            Self::UnusableCertificate(problem) => {
+                EndpointError::UnusableCertificate { url, problem }
+            }
         }
     }
 }

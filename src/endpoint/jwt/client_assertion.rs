@@ -102,6 +102,11 @@ impl From<ClientAssertion> for ClientAuth {
 }
 
 impl ClientAssertion {
+    /// As metadata calls it (RFC 7518 §3.1).
+    pub(in crate::endpoint) fn algorithm(&self) -> &'static str {
+        self.key.algorithm()
+    }
+
     fn new(method: &'static str, id: String, key: SigningKey) -> Self {
         Self {
             method,

@@ -104,6 +104,10 @@ impl SigningKey {
         self
     }
 
+    pub(super) fn algorithm(&self) -> &'static str {
+        name(self.algorithm)
+    }
+
     /// What can be known of the key before its provider, if it has one, is asked.
     pub(super) fn check(&self) -> Result<(), SigningError> {
         match self.text.fixed() {

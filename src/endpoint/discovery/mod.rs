@@ -1,0 +1,287 @@
+//! Discover: what the authorization server says of itself (RFC 8414, OpenID Connect Discovery 1.0
+//! §4).
+
+mod error;
+mod metadata;
+mod well_known;
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+
+pub use self::error::DiscoveryError;
+use self::{
+    metadata::{Document, Metadata},
+    well_known::Issuer,
+};
+use super::{
+    EndpointError, TokenEndpoint, TokenEndpointBuilder,
+    builder::DEFAULT_TIMEOUT,
+    carrier::Carrier,
+    checks::{checked_headers, unshown},
+    redact::Redactor,
+    response::pointed_to,
+    transport::{Answer, Failure, Transport},
+    values::retry_after,
+};
+use crate::{clock::Clock, secret::SecretString, source::BoxError};
+
+impl TokenEndpoint {
+    /// Asks the authorization server `issuer` for its metadata (RFC 8414), and begins to describe
+    /// its token endpoint by it.
+    ///
+    /// In place of [`builder`](Self::builder), where the issuer is known rather than the URL of
+    /// its token endpoint. Nothing is sent before the answer is awaited.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "https-client")]
+    /// # async fn discover() -> Result<(), tower_oauth::BoxError> {
+    /// use tower_oauth::{ClientAuth, TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::discover("https://auth.example.com/tenant")
+    ///     .await?
+    ///     .client_auth(ClientAuth::basic("client-id", "client-secret"))
+    ///     .build()?;
+    /// # drop(endpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn discover(issuer: impl Into<String>) -> Discovery {
+        Discovery {
+            issuer: issuer.into(),
+            headers: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            carrier: Carrier::default(),
+            allow_plaintext: false,
+        }
+    }
+}
+
+/// A search for an authorization server's metadata; made by [`TokenEndpoint::discover`], sent by
+/// `.await`.
+///
+/// It asks at RFC 8414's place, `/.well-known/oauth-authorization-server` between the host and the
+/// path of the issuer. If there is none, it asks at those of OpenID:
+/// `/.well-known/openid-configuration` after the path, and for an issuer with a path then between
+/// the two (RFC 8414 §5). A redirect, which isn't followed, an error of the client's kind (4xx),
+/// and an answer that is no metadata count as none; an error that may pass ends the search.
+/// Metadata whose `issuer` isn't the one that was asked for, byte for byte, is never used.
+///
+/// All that is said here counts for the [`TokenEndpointBuilder`] that it ends in, too. That one
+/// knows the server's endpoints, and chooses the client authentication:
+/// [`ClientAuth::basic`](crate::ClientAuth::basic) and [`post`](crate::ClientAuth::post) stand for
+/// each other if the server supports only one of them, and a method that it doesn't support is
+/// refused by [`build`](TokenEndpointBuilder::build). With
+/// [`ClientAuth::tls`](crate::ClientAuth::tls), `mtls_endpoint_aliases` (RFC 8705 §5) take the
+/// place of the endpoints.
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Discovery {
+    issuer: String,
+    headers: Vec<(String, SecretString)>,
+    timeout: Duration,
+    carrier: Carrier,
+    allow_plaintext: bool,
+}
+
+impl Discovery {
+    /// Adds a header to each request, as [`TokenEndpointBuilder::header`] does.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers
+            .push((name.into(), SecretString::from(value.into())));
+        self
+    }
+
+    /// Sets how long the search may take in all, and later a token request; 10 seconds by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets what carries the requests, as [`TokenEndpointBuilder::transport`] does. It must not
+    /// follow redirects.
+    pub fn transport<S, RB>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        RB: Body + Send + 'static,
+        RB::Error: Into<BoxError>,
+    {
+        self.carrier.own = Some(Arc::new(Transport::new(service)));
+        self
+    }
+
+    /// Sets the root certificates to trust, as [`TokenEndpointBuilder::root_certificates`] does.
+    #[cfg(feature = "https-client")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.carrier.roots = Some(pem.as_ref().to_vec());
+        self
+    }
+
+    /// Lets the search and later token requests travel over plain `http` to other machines; by
+    /// default only to loopback.
+    ///
+    /// Whoever is on the way can then say where the client's secret is sent.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
+    async fn run(self) -> Result<TokenEndpointBuilder, DiscoveryError> {
+        let issuer = Issuer::parse(&self.issuer, self.allow_plaintext)?;
+        let search = Search {
+            headers: checked_headers(self.headers.clone())?,
+            secrets: Redactor::new(unshown(&[], &self.headers)),
+            transport: self.carrier.clone().open(&issuer.url)?,
+            issuer,
+        };
+        let metadata = tokio::time::timeout(self.timeout, search.run())
+            .await
+            .unwrap_or_else(|_| {
+                Err(DiscoveryError::Failed(EndpointError::TimedOut {
+                    url: search.issuer.text.clone(),
+                    limit: self.timeout,
+                }))
+            })?;
+        let mut builder = TokenEndpointBuilder::of(metadata.into_told()).timeout(self.timeout);
+        builder.headers = self.headers;
+        builder.carrier = self.carrier;
+        builder.allow_plaintext = self.allow_plaintext;
+        Ok(builder)
+    }
+}
+
+impl IntoFuture for Discovery {
+    type Output = Result<TokenEndpointBuilder, DiscoveryError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not even the issuer: it wasn't checked yet and may hold a password.
+        f.debug_struct("Discovery")
+            .field("timeout", &self.timeout)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Search {
+    issuer: Issuer,
+    headers: HeaderMap,
+    secrets: Redactor,
+    transport: Arc<Transport>,
+}
+
+/// What stands at one of the places.
+enum Place {
+    Ours(Metadata),
+    Others(DiscoveryError),
+    Nothing(String),
+}
+
+impl Search {
+    async fn run(&self) -> Result<Metadata, DiscoveryError> {
+        let mut another = None;
+        let mut tried = Vec::new();
+        for url in self.issuer.places() {
+            match self.ask(&url).await? {
+                Place::Ours(metadata) => return Ok(metadata),
+                // A server that ignores what stands behind the place may still know better at the
+                // next. What this one says isn't used.
+                Place::Others(error) => drop(another.get_or_insert(error)),
+                Place::Nothing(answer) => tried.push(format!("{url} answered {answer}")),
+            }
+        }
+        Err(another.unwrap_or_else(|| DiscoveryError::NotFound {
+            issuer: self.issuer.text.clone(),
+            tried,
+        }))
+    }
+
+    async fn ask(&self, url: &Arc<str>) -> Result<Place, DiscoveryError> {
+        let mut request = Request::new(Full::default());
+        // It was put together from parts of a URL; if it isn't one, nothing is there.
+        let Ok(uri) = url.parse::<Uri>() else {
+            return Ok(Place::Nothing(String::from("nothing: it isn't a URL")));
+        };
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(ACCEPT, json);
+        match self.transport.send(request).await {
+            Ok(answer) => self.judge(url, &answer),
+            Err(Failure::TooLarge(status)) => {
+                let size = format!("HTTP {} with more than 1 MiB", status.as_u16());
+                Ok(Place::Nothing(size))
+            }
+            Err(failure) => Err(DiscoveryError::Failed(failure.at(url, &self.secrets))),
+        }
+    }
+
+    fn judge(&self, url: &Arc<str>, answer: &Answer) -> Result<Place, DiscoveryError> {
+        let status = answer.status;
+        if status.is_server_error()
+            || matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+            )
+        {
+            return Err(DiscoveryError::Unavailable {
+                url: url.clone(),
+                status,
+                retry_after: retry_after(&answer.headers, Clock::default().now().wall),
+            });
+        }
+        let code = status.as_u16();
+        let nothing = |what: String| Ok(Place::Nothing(format!("HTTP {code}{what}")));
+        if status.is_redirection() {
+            let origin = pointed_to(url, answer, &self.secrets);
+            return nothing(format!(
+                " and points to {}, which isn't followed",
+                origin.as_deref().unwrap_or("no place")
+            ));
+        }
+        // RFC 8414 §3.2: "A successful response MUST use the 200 OK HTTP status code".
+        if status != StatusCode::OK {
+            return nothing(String::new());
+        }
+        let Some(document) = Document::parse(&answer.body) else {
+            return nothing(String::from(" with something that isn't a JSON object"));
+        };
+        let Some(found) = document.issuer() else {
+            return nothing(String::from(" with JSON that names no issuer"));
+        };
+        // RFC 8414 §3.3: "MUST be identical to the issuer identifier value [...] If these values
+        // are not identical, the data contained in the response MUST NOT be used."
+        if found != &*self.issuer.text {
+            return Ok(Place::Others(DiscoveryError::OtherIssuer {
+                url: url.clone(),
+                issuer: self.issuer.text.clone(),
+                found: self.secrets.clean(found),
+            }));
+        }
+        match document.read() {
+            Ok(metadata) => Ok(Place::Ours(metadata)),
+            Err(problem) => Err(DiscoveryError::Malformed {
+                url: url.clone(),
+                problem,
+            }),
+        }
+    }
+}
