@@ -193,6 +193,7 @@ fn is_about_a_certificate(error: Cause<'_>) -> bool {
                     | Alert::CertificateUnknown
                     | Alert::UnknownCA
                     | Alert::AccessDenied
+                    | Alert::DecryptError // another key of the same issuer's name
                     | Alert::CertificateRequired
             ))
         )

@@ -23,12 +23,15 @@ mod destinations;
 mod device_logins;
 #[cfg(feature = "https-client")]
 mod dialects;
+mod discovery;
 mod early_answers;
 #[cfg(feature = "https-client")]
 mod end_to_end;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
+#[cfg(feature = "https-client")]
+mod mutual_tls;
 mod obtaining;
 mod on_the_wire;
 #[cfg(feature = "https-client")]

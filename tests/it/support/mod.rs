@@ -16,6 +16,8 @@ pub mod servers;
 pub mod sockets;
 pub mod source;
 #[cfg(feature = "https-client")]
+pub mod tls;
+#[cfg(feature = "https-client")]
 pub mod wire;
 
 use std::{future::Future, time::Duration};
