@@ -127,71 +127,9 @@ fn system(found: CertificateResult) -> Result<RootCertStore, EndpointConfigError
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use hyper::{Response, server::conn::http1, service::service_fn};
-    use hyper_util::rt::TokioIo;
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
-    use rustls::{ServerConfig, pki_types::PrivateKeyDer};
     use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
 
     use super::{super::redact::Redactor, *};
-
-    /// Asks a server by the name `host` that shows a certificate for `localhost`.
-    async fn ask(host: &str, trusted: bool) -> Result<(), String> {
-        let names = vec![String::from("localhost")];
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let server = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let acceptor = TlsAcceptor::from(Arc::new(config));
-            let Ok(stream) = acceptor.accept(stream).await else {
-                return;
-            };
-            assert_eq!(stream.get_ref().1.alpn_protocol(), None);
-            let ok =
-                service_fn(|_| async { Ok::<_, Infallible>(Response::new(String::from("ok"))) });
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), ok);
-            connection.await.unwrap();
-        });
-        let mut roots = RootCertStore::empty();
-        if trusted {
-            roots.add(cert.der().clone()).unwrap();
-        }
-        let mut request = Request::new(Full::new(Bytes::from_static(b"x")));
-        *request.uri_mut() = format!("https://{host}:{port}/token").parse().unwrap();
-        let answer = trusting(roots).unwrap().send(request).await;
-        server.await.unwrap();
-        let url = Arc::from("https://as.example/token");
-        match answer {
-            Ok(answer) => {
-                assert_eq!(**answer.body, *b"ok");
-                Ok(())
-            }
-            Err(failure) => Err(failure.at(&url, &Redactor::new([])).to_string()),
-        }
-    }
-
-    // rule 24
-    #[tokio::test]
-    async fn a_server_is_who_its_certificate_says() {
-        ask("localhost", true).await.unwrap();
-        for (host, trusted) in [("localhost", false), ("127.0.0.1", true)] {
-            let error = ask(host, trusted).await.unwrap_err();
-            assert!(error.contains("certificate"), "{error}");
-            assert!(error.contains("nothing was sent"), "{error}");
-            assert!(error.contains(".transport("), "what to do: {error}");
-        }
-    }
 
     #[tokio::test]
     async fn a_port_that_does_not_speak_https_is_told_from_a_bad_certificate() {

@@ -605,9 +605,9 @@ async fn the_search_has_a_deadline_in_all() {
 #[cfg(feature = "https-client")]
 mod on_the_wire {
     use super::*;
-    use crate::{
-        peer::{End, Peer, Script, answer},
-        support::tls::{Authority, Seen, TlsServer},
+    use crate::support::{
+        raw::{End, Peer, Script, answer},
+        tls::{Authority, Seen, TlsServer},
     };
 
     async fn peer(bytes: Vec<u8>, endless: Option<Vec<u8>>, end: End) -> Peer {

@@ -13,9 +13,9 @@ use tower_oauth::{
     Secret, TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
 };
 
-use crate::{
-    peer::answer,
-    support::tls::{Authority, Pair, Seen, TlsServer, pem},
+use crate::support::{
+    raw::answer,
+    tls::{Authority, Pair, Seen, TlsServer, pem},
 };
 
 const TOKEN: &[u8] = br#"{"access_token":"a","token_type":"Bearer"}"#;
@@ -279,11 +279,20 @@ async fn the_given_roots_are_trusted_and_no_other() {
     token(trusting).await.unwrap();
     assert_eq!(shown(&server), [None]);
     let other = at(&server, &Authority::new(), basic());
-    let error = token(other).await.unwrap_err().to_string();
-    for part in ["certificate", "nothing was sent", ".root_certificates("] {
-        assert!(error.contains(part), "{error}");
+    // A server is who its certificate says.
+    let other_name = server.url("/token").replace("localhost", "127.0.0.1");
+    let other_name = TokenEndpoint::builder(other_name)
+        .root_certificates(authority.pem())
+        .client_auth(basic());
+    for builder in [other, other_name] {
+        let error = token(builder).await.unwrap_err().to_string();
+        let advice = [".root_certificates(", ".transport("];
+        for part in ["certificate", "nothing was sent"].iter().chain(&advice) {
+            assert!(error.contains(part), "{error}");
+        }
     }
-    assert!(matches!(*server.saw(2).await, [_, Seen::Nothing]));
+    let seen = server.saw(3).await;
+    assert!(matches!(*seen, [_, Seen::Nothing, Seen::Nothing]));
 }
 
 #[test]

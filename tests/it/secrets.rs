@@ -12,9 +12,9 @@ use std::{
 
 use http::{Request, header::AUTHORIZATION};
 use tower_oauth::{
-    AccessToken, AuthorizationCode, BoxError, ClientAuth, ClientCredentials, Demand, DeviceCode,
-    JwtBearer, OAuthLayer, RefreshToken, Secret, TokenCache, TokenEndpoint, TokenEndpointBuilder,
-    TokenError, TokenExchange, TokenSource,
+    AccessToken, AuthorizationCode, BoxError, ClientAuth, ClientCertificate, ClientCredentials,
+    Demand, DeviceCode, JwtBearer, OAuthLayer, RefreshToken, Secret, TokenCache, TokenEndpoint,
+    TokenEndpointBuilder, TokenError, TokenExchange, TokenSource,
 };
 use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::LevelFilter;
@@ -24,6 +24,7 @@ use crate::support::{
     endpoint::{Endpoint, json},
     raw::{End, Peer, Script, answer},
     servers::{ApiServer, AuthServer, ID},
+    tls::{Authority, TlsServer},
     wire::{BOTH, Protocol, basic, cache, client, full, layered, post, request, send},
 };
 
@@ -76,12 +77,13 @@ async fn no_secret_is_in_anything_that_is_shown() {
     users_log_in(&mut shown).await;
     devices_log_in(&mut shown).await;
     settings_are_wrong(&mut shown);
+    nothing_is_discovered(&mut shown).await;
+    let keys = certificates_are_refused(&mut shown).await;
     drop((subscribed, second));
 
     #[cfg(feature = "jwt")]
-    let search = Search::new(&[ALL, &[key]].concat());
-    #[cfg(not(feature = "jwt"))]
-    let search = Search::new(ALL);
+    let keys = [&*keys, &[key]].concat();
+    let search = Search::new(&[ALL, &keys].concat());
     let (log, panics) = (log.text(), panics.lock().unwrap().clone());
     for (what, text) in [
         ("log", &*log),
@@ -550,6 +552,99 @@ async fn devices_log_in(shown: &mut Shown) {
         tokio::time::resume();
         shown.error(&outcome.unwrap_err());
     }
+}
+
+async fn nothing_is_discovered(shown: &mut Shown) {
+    let at = |issuer: String| {
+        let search = TokenEndpoint::discover(issuer);
+        search
+            .header("x-api-key", HEADER)
+            .timeout(Duration::from_secs(60))
+    };
+    let document = |issuer: &str, url: &str| {
+        let document = serde_json::json!({"issuer": issuer, "token_endpoint": url});
+        document.to_string()
+    };
+    let location = format!("http://user:{ANSWERED}@127.0.0.1:1/{ANSWERED}?{ANSWERED}");
+    for (status, body) in [
+        (404, format!("<p>{ANSWERED}")),
+        (503, format!("<p>{ANSWERED}")),
+        (302, String::new()),
+        (200, document(&format!("is it {HEADER}?"), "")),
+        (200, format!("\"{ANSWERED}\"")),
+    ] {
+        let bytes = answer(status, &[("Location", &location)], body.as_bytes());
+        let peer = Peer::start(Script {
+            bytes,
+            ..Script::default()
+        })
+        .await;
+        let search = at(peer.url(""));
+        shown.value(&search);
+        let error = search.await.unwrap_err();
+        show_error(shown, &error);
+        show_error(shown, &TokenError::from(error));
+    }
+    for issuer in [
+        format!("https://auth.example/?key={QUERY}"),
+        format!("https://user:{QUERY}@auth.example"),
+        format!("http://auth.example?{QUERY}"),
+        format!("http://auth.example#{QUERY}"),
+        format!("auth.example?{QUERY}"),
+    ] {
+        let search = at(issuer);
+        shown.value(&search);
+        show_error(shown, &search.await.unwrap_err());
+    }
+}
+
+/// Gives back what may not be shown of the keys, which are new each time.
+async fn certificates_are_refused(shown: &mut Shown) -> Vec<&'static str> {
+    let authority = Authority::new();
+    let token = br#"{"access_token":"a","token_type":"Bearer"}"#;
+    let server = TlsServer::for_clients_of(&authority, answer(200, &[], token));
+    let [known, stranger] = [&authority, &Authority::named("another")].map(|by| by.issue("client"));
+    for (certificate, key) in [
+        (&known, &known),
+        (&known, &stranger),
+        (&stranger, &stranger),
+    ] {
+        for provided in [false, true] {
+            let secret = |text: String| match provided {
+                true => Secret::provided_by(move || Ok(text.clone())),
+                false => Secret::from(text),
+            };
+            let certificate = ClientCertificate::from_pem(
+                secret(certificate.certificate_pem()),
+                secret(key.key_pem()),
+            );
+            let auth = ClientAuth::tls(ID, certificate.clone());
+            shown.value(&(&certificate, &auth));
+            let endpoint = endpoint(&server.url("")).root_certificates(authority.pem());
+            let endpoint = endpoint.client_auth(auth);
+            shown.value(&endpoint);
+            match endpoint.build() {
+                Ok(endpoint) => {
+                    shown.value(&endpoint);
+                    let source = ClientCredentials::new(endpoint);
+                    match source.token(Demand::default()).await {
+                        Ok(token) => shown.value(&token),
+                        Err(error) => show_error(shown, &error),
+                    }
+                }
+                Err(error) => show_error(shown, &error),
+            }
+        }
+    }
+    // The private number, which stands at the end of the first line and goes on in the second.
+    [known, stranger]
+        .into_iter()
+        .flat_map(|pair| {
+            let text: &'static str = String::leak(pair.key_pem());
+            let mut lines = text.lines().skip(1);
+            [&lines.next().unwrap()[48..], &lines.next().unwrap()[..24]]
+        })
+        .collect()
 }
 
 fn settings_are_wrong(shown: &mut Shown) {

@@ -1,19 +1,17 @@
 //! What the built-in client sends for a token, where, and what it never does.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tokio::net::{TcpListener, TcpSocket};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-};
+use tokio::net::TcpSocket;
 use tower_oauth::{
     AccessToken, ClientAuth, ClientCredentials, Demand, EndpointError, TokenEndpoint, TokenError,
     TokenSource,
 };
 
-use crate::support::raw::{End, Peer, Script, answer};
+use crate::support::{
+    raw::{End, Peer, Script, answer},
+    tls::{Authority, Seen, TlsServer},
+};
 
 const TOKEN: &[u8] = br#"{"access_token":"a","token_type":"Bearer"}"#;
 
@@ -137,29 +135,14 @@ async fn no_connection_is_kept() {
 
 // rules 24, 29
 #[tokio::test]
-async fn a_self_signed_certificate_ends_it_before_the_form_is_sent() {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        TlsAcceptor::from(Arc::new(config)).accept(stream).await
-    });
-
-    let url = format!("https://localhost:{port}/token");
+async fn an_unknown_root_ends_it_before_the_form_is_sent() {
+    let server = TlsServer::start(&Authority::new(), Vec::new());
+    let url = server.url("/token");
     let asked = ask(url, ClientAuth::post("id", "s3cr3t")).await;
     let error = asked.unwrap_err();
     assert!(error.is_transient());
     assert!(error.to_string().contains("certificate"), "{error}");
     assert!(error.to_string().contains("nothing was sent"), "{error}");
-    let handshake = server.await.unwrap();
-    assert!(handshake.is_err(), "no application data can have come");
+    let seen = server.saw(1).await;
+    assert!(matches!(*seen, [Seen::Nothing]), "no application data");
 }

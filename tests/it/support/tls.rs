@@ -25,8 +25,10 @@ use tokio_rustls::{
     },
 };
 
-use super::sockets::{Running, listen};
-use crate::peer::read_request;
+use super::{
+    raw::read_request,
+    sockets::{Running, listen},
+};
 
 /// Whoever signs certificates.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
