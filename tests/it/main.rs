@@ -23,6 +23,7 @@ mod destinations;
 mod device_logins;
 #[cfg(feature = "https-client")]
 mod dialects;
+mod discovered;
 mod discovery;
 mod early_answers;
 #[cfg(feature = "https-client")]

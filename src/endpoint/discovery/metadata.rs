@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::{offered::Offered, server::Told, url::Kind};
 
-/// A JSON object with the members of [`USED`], not yet judged.
+/// A JSON object: those of its members that are used, not yet judged.
 pub(super) struct Document {
     members: Map<String, Value>,
     /// A member stands twice. Parsers differ in which one they take.

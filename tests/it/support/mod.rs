@@ -17,6 +17,7 @@ pub mod sockets;
 pub mod source;
 #[cfg(feature = "https-client")]
 pub mod tls;
+pub mod well_known;
 #[cfg(feature = "https-client")]
 pub mod wire;
 
