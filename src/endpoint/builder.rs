@@ -116,8 +116,10 @@ impl TokenEndpointBuilder {
     /// Sets what carries token requests; by default it is hyper over rustls with the system's root
     /// certificates (feature `https-client`).
     ///
-    /// Any Tower HTTP service will do, such as one that goes through a proxy. It must not follow redirects, which would hand the
-    /// client's secret on. Its body is read up to 1 MiB, and the timeout bounds it.
+    /// Any Tower HTTP service will do, such as one that goes through a proxy. It must not follow
+    /// redirects, which would hand the client's secret on. Its body is read up to 1 MiB, and the
+    /// timeout bounds it. One that shows a certificate of its own goes with
+    /// [`ClientAuth::tls_by_transport`].
     pub fn transport<S, RB>(mut self, service: S) -> Self
     where
         S: Service<Request<Full<Bytes>>, Response = Response<RB>> + Clone + Send + 'static,

@@ -81,8 +81,9 @@ impl Told {
             Ok(url)
         };
         let url_of = |wanted| {
-            // RFC 8705 §5: "a client [...] that supports mutual TLS [...] MUST use the alias URL
-            // [...] in preference to the endpoint URL of the same name at the top level".
+            // RFC 8705 §5: "an OAuth client intending to do mutual TLS [...] MUST use the alias URL
+            // of the endpoint within the "mtls_endpoint_aliases", when present, in preference to
+            // the endpoint URL of the same name at the top level of metadata."
             let aliases: &[_] = if client_auth.is_tls() {
                 &self.mtls_aliases
             } else {

@@ -37,7 +37,7 @@ const ENDPOINTS: &[(Kind, &str)] = &[
     (Kind::Revocation, "revocation_endpoint"),
 ];
 
-/// RFC 8414 §3.2: "any unknown [...] metadata parameters MUST be ignored".
+/// RFC 8414 §2 lets servers add parameters of their own.
 fn is_used(name: &str) -> bool {
     let others = [
         ISSUER,

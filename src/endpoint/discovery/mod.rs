@@ -267,8 +267,9 @@ impl Search {
         let Some(found) = document.issuer() else {
             return nothing(String::from(" with JSON that names no issuer"));
         };
-        // RFC 8414 §3.3: "MUST be identical to the issuer identifier value [...] If these values
-        // are not identical, the data contained in the response MUST NOT be used."
+        // RFC 8414 §3.3: "MUST be identical to the authorization server's issuer identifier value
+        // [...] If these values are not identical, the data contained in the response MUST NOT be
+        // used."
         if found != &*self.issuer.text {
             return Ok(Place::Others(DiscoveryError::OtherIssuer {
                 url: url.clone(),
