@@ -629,6 +629,16 @@ async fn what_could_not_be_revoked_is_kept_to_be_tried_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_revokes_refresh_tokens_only_has_done_enough() {
+    let server = Rotating::start();
+    let source = server.source("r1");
+    let token = source.token(Demand::default()).await.unwrap();
+    server.script_revocations([200, 400]);
+    source.revoke(Some(&token)).await.unwrap();
+    assert_eq!(server.revoked(), ["r2", "a1"]);
+}
+
+#[tokio::test]
 async fn a_revocation_waits_for_the_redemption_under_way() {
     let server = Rotating::start();
     let source = server.source("r1");

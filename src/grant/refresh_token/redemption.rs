@@ -102,9 +102,9 @@ impl Shared {
     /// One token request. Whatever it brings is held before anything else happens.
     ///
     /// Where no answer comes, the refresh token stays the one to send. The server may have redeemed
-    /// it and lost the answer on the way; then sending it again fails, but without that answer
-    /// there is nothing else to send, so nothing is lost by it. Servers allow for that (RFC 9700
-    /// §4.14.2 asks them to weigh it), some by answering again.
+    /// it, and the answer was lost on the way; then sending it again may end the login, but without
+    /// that answer there is nothing else to send, and the login is lost already. Servers with a
+    /// grace period answer again.
     async fn send(
         &self,
         id: u64,

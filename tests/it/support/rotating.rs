@@ -75,7 +75,7 @@ impl Rotating {
         self.lock().script.extend(answers);
     }
 
-    /// The statuses of the next revocations; after that 200.
+    /// The statuses of the next revocations; after that 200. A 400 is `unsupported_token_type`.
     pub fn script_revocations(&self, statuses: impl IntoIterator<Item = u16>) {
         self.lock().revocations.extend(statuses);
     }
@@ -161,7 +161,12 @@ impl Rotating {
         let answer = Response::builder()
             .status(status)
             .header("retry-after", "5");
-        answer.body(String::new()).unwrap()
+        let body = if status == 400 {
+            r#"{"error":"unsupported_token_type"}"#
+        } else {
+            ""
+        };
+        answer.body(body.into()).unwrap()
     }
 
     fn grant(&self, form: String) -> Result<Response<String>, BoxError> {
