@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tower_oauth::{ClientAuth, DeviceCode, LoginError, RefreshToken, TokenEndpoint};
+use tower_oauth::{
+    ClientAuth, Demand, DeviceCode, LoginError, RefreshToken, TokenEndpoint, TokenSource,
+};
 
 use crate::support::{
     endpoint::{Endpoint, Reply, TOKEN, answer, error, json},
@@ -214,6 +216,21 @@ async fn a_slow_answer_leaves_less_time() {
         elapsed < secs(12) + Duration::from_millis(10),
         "{elapsed:?}"
     );
+}
+
+/// The lifetime of the token counts from the poll that brought it.
+// rule 18
+#[tokio::test(start_paused = true)]
+async fn the_first_token_is_the_one_that_the_last_poll_brought() {
+    let pending = error("authorization_pending");
+    let server = Endpoint::replying([codes(), pending, json(200, TOKEN)]);
+    let source = login(server.build()).await.unwrap();
+    tokio::time::advance(secs(20)).await;
+    let token = source.token(Demand::default()).await.unwrap();
+    assert_eq!(token.expose_secret(), "a");
+    let left = token.lifetime().unwrap().as_secs_f64();
+    assert!((39.0..=40.0).contains(&left), "{left}");
+    assert_eq!(server.asked().len(), 3, "no other token was needed");
 }
 
 #[tokio::test(start_paused = true)]

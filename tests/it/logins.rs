@@ -6,7 +6,10 @@ use tower_oauth::{
     RefreshToken, TokenEndpointBuilder, TokenSource,
 };
 
-use crate::support::endpoint::{Endpoint, Reply, TOKEN, error, json};
+use crate::support::{
+    endpoint::{Endpoint, Reply, TOKEN, error, json},
+    secs,
+};
 
 const REDIRECT: &str = "https://app.example/cb?x=1";
 
@@ -126,15 +129,21 @@ async fn without_pkce_there_is_none() {
     );
 }
 
-#[tokio::test]
-async fn a_login_ends_in_a_source_of_tokens() {
-    // The second reply is for a source that asks again; it need not.
-    let server = Endpoint::replying([json(200, TOKEN), json(200, TOKEN)]);
+/// The lifetime counts from the exchange, not from the login's start or from the first use.
+// rule 18
+#[tokio::test(start_paused = true)]
+async fn a_login_ends_in_a_source_whose_first_token_is_the_one_that_came() {
+    let server = Endpoint::replying([json(200, TOKEN)]);
     let login = login(server.builder());
+    tokio::time::advance(secs(100)).await;
     let response = response(&login, "code=c");
     let source: RefreshToken = login.finish(&response).await.unwrap();
+    tokio::time::advance(secs(20)).await;
     let token = source.token(Demand::default()).await.unwrap();
     assert_eq!(token.expose_secret(), "a");
+    let left = token.lifetime().unwrap().as_secs_f64();
+    assert!((39.0..=40.0).contains(&left), "{left}");
+    assert_eq!(server.asked().len(), 1, "no second token was needed");
 }
 
 // rule 73
