@@ -32,8 +32,8 @@ pub use self::loopback::LoopbackLogin;
 /// A user's login by a browser (RFC 6749 §4.1), with PKCE (RFC 7636).
 ///
 /// It ends in a [`RefreshToken`], the source of tokens from then on. A program on the user's own
-/// machine has it easier with [`listen_on_loopback`](Self::listen_on_loopback); where there is no
-/// browser, see [`DeviceCode`](crate::DeviceCode).
+/// machine has it easier with `listen_on_loopback` (feature `loopback`); where there is no browser,
+/// see [`DeviceCode`](crate::DeviceCode).
 ///
 /// ```
 /// # use std::convert::Infallible;
