@@ -70,7 +70,7 @@ impl Service<Request<Full<Bytes>>> for HttpsClient {
         let mut tls = self.tls.clone();
         if let Some(Identity(certified)) = request.extensions_mut().remove() {
             tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
-            // A resumed session would go on with the certificate that it began with.
+            // A resumed connection would go on with the certificate that it began with.
             tls.resumption = Resumption::disabled();
         }
         connecting(tls).request(request)

@@ -25,7 +25,9 @@ use crate::secret::{Secret, SecretString};
 /// ```
 /// use tower_oauth::{ClientAuth, ClientCertificate, Secret};
 ///
-/// let read = |path: &'static str| Secret::provided_by(|| Ok(std::fs::read_to_string(path)?));
+/// let read = |path: &'static str| {
+///     Secret::provided_by(move || Ok(std::fs::read_to_string(path)?))
+/// };
 /// let certificate = ClientCertificate::from_pem(read("/tls/tls.crt"), read("/tls/tls.key"));
 /// let auth = ClientAuth::tls("client-id", certificate);
 /// # let _ = auth;

@@ -50,7 +50,7 @@ fn shown(server: &TlsServer) -> Vec<Option<Vec<u8>>> {
 async fn the_certificate_is_shown_and_the_id_is_sent() {
     let authority = Authority::new();
     let server = TlsServer::for_clients_of(&authority, answer(200, &[], TOKEN));
-    let pair = authority.issue("client");
+    let pair = authority.sign("client");
     let auth = ClientAuth::tls("the id", certificate(&pair));
     token(at(&server, &authority, auth)).await.unwrap();
     let seen = server.seen();
@@ -68,7 +68,7 @@ async fn the_certificate_is_shown_and_the_id_is_sent() {
 async fn a_rotated_certificate_is_shown_at_the_next_token_request() {
     let authority = Authority::new();
     let server = TlsServer::for_clients_of(&authority, answer(200, &[], TOKEN));
-    let pairs = [(); 3].map(|()| authority.issue("client"));
+    let pairs = [(); 3].map(|()| authority.sign("client"));
     let current = Arc::new(Mutex::new(pairs[0].clone()));
     let read = |part: fn(&Pair) -> String| {
         let current = Arc::clone(&current);
@@ -89,7 +89,7 @@ async fn a_rotated_certificate_is_shown_at_the_next_token_request() {
 async fn keys_come_in_several_forms_and_files() {
     let authority = Authority::new();
     let server = TlsServer::for_clients_of(&authority, answer(200, &[], TOKEN));
-    let pair = authority.issue("client");
+    let pair = authority.sign("client");
     let both = [pair.key_pem(), pair.certificate_pem(), authority.pem()].concat();
     // RFC 5958 §2: the key of RFC 5915, which SEC1 names, is what PKCS#8 wraps.
     let wrapped = pair
@@ -97,7 +97,7 @@ async fn keys_come_in_several_forms_and_files() {
         .windows(3)
         .position(|bytes| bytes == [4, 0x6d, 0x30]);
     let sec1 = pem("EC PRIVATE KEY", &pair.key[wrapped.unwrap() + 2..]);
-    let edwards = authority.issue_for("client", &PKCS_ED25519);
+    let edwards = authority.sign_for("client", &PKCS_ED25519);
     for (certificate, key) in [
         (both.clone(), both),
         (pair.certificate_pem(), sec1),
@@ -120,7 +120,7 @@ async fn keys_come_in_several_forms_and_files() {
 async fn a_certificate_that_the_server_does_not_take_is_the_operators_turn() {
     let authority = Authority::new();
     let server = TlsServer::for_clients_of(&authority, answer(200, &[], TOKEN));
-    let from = |authority: Authority| certificate(&authority.issue("client"));
+    let from = |authority: Authority| certificate(&authority.sign("client"));
     for auth in [
         ClientAuth::tls("id", from(Authority::named("another"))),
         ClientAuth::tls("id", from(Authority::new())), // of the same name
@@ -146,7 +146,7 @@ async fn a_certificate_that_the_server_does_not_take_is_the_operators_turn() {
 async fn nothing_is_sent_without_a_certificate_and_its_key() {
     let authority = Authority::new();
     let server = TlsServer::start(&authority, answer(200, &[], TOKEN));
-    let [one, other] = [(); 2].map(|()| authority.issue("client"));
+    let [one, other] = [(); 2].map(|()| authority.sign("client"));
     let says = |text: String| Secret::provided_by(move || Ok(text.clone()));
     let fails = || Secret::provided_by(|| Err(BoxError::from("vault is sealed")));
     for (certificate, key, part) in [
@@ -183,7 +183,7 @@ fn refusal(builder: TokenEndpointBuilder) -> String {
 #[test]
 fn texts_that_hold_no_certificate_or_key_are_refused_when_it_is_built() {
     let authority = Authority::new();
-    let [one, other] = [(); 2].map(|()| authority.issue("client"));
+    let [one, other] = [(); 2].map(|()| authority.sign("client"));
     let secret = one.key_pem().lines().nth(1).unwrap()[48..].to_owned();
     let encrypted = one.key_pem().replace("PRIVATE", "ENCRYPTED PRIVATE");
     let cut = one
@@ -229,7 +229,7 @@ fn texts_that_hold_no_certificate_or_key_are_refused_when_it_is_built() {
 #[test]
 fn a_certificate_that_would_never_be_shown_is_refused() {
     let authority = Authority::new();
-    let tls = || ClientAuth::tls("id", certificate(&authority.issue("client")));
+    let tls = || ClientAuth::tls("id", certificate(&authority.sign("client")));
     let by_transport = || ClientAuth::tls_by_transport("id");
     let own = || tower::service_fn(|_| async { Ok::<_, Infallible>(Response::new(String::new())) });
     let https = || TokenEndpoint::builder("https://as.example/token");
@@ -297,7 +297,7 @@ async fn the_given_roots_are_trusted_and_no_other() {
 
 #[test]
 fn roots_that_are_none_are_refused() {
-    let pair = Authority::new().issue("x");
+    let pair = Authority::new().sign("x");
     for (text, part) in [
         (String::new(), "none in the text"),
         (pair.key_pem(), "none in the text"),

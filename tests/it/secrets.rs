@@ -603,7 +603,7 @@ async fn certificates_are_refused(shown: &mut Shown) -> Vec<&'static str> {
     let authority = Authority::new();
     let token = br#"{"access_token":"a","token_type":"Bearer"}"#;
     let server = TlsServer::for_clients_of(&authority, answer(200, &[], token));
-    let [known, stranger] = [&authority, &Authority::named("another")].map(|by| by.issue("client"));
+    let [known, stranger] = [&authority, &Authority::named("another")].map(|by| by.sign("client"));
     for (certificate, key) in [
         (&known, &known),
         (&known, &stranger),

@@ -58,11 +58,11 @@ impl Authority {
         pem("CERTIFICATE", self.0.der())
     }
 
-    pub fn issue(&self, name: &str) -> Pair {
-        self.issue_for(name, &PKCS_ECDSA_P256_SHA256)
+    pub fn sign(&self, name: &str) -> Pair {
+        self.sign_for(name, &PKCS_ECDSA_P256_SHA256)
     }
 
-    pub fn issue_for(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Pair {
+    pub fn sign_for(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> Pair {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -143,7 +143,7 @@ impl TlsServer {
         answer: impl FnOnce(&str) -> Vec<u8>,
         verifier: Arc<dyn ClientCertVerifier>,
     ) -> Self {
-        let own = authority.issue("localhost");
+        let own = authority.sign("localhost");
         let key = PrivateKeyDer::Pkcs8(own.key.into());
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
