@@ -25,6 +25,8 @@ mod device_logins;
 mod dialects;
 mod discovered;
 mod discovery;
+#[cfg(feature = "https-client")]
+mod doctor;
 mod early_answers;
 #[cfg(feature = "https-client")]
 mod end_to_end;
@@ -58,4 +60,5 @@ mod vectors;
 mod when;
 
 mod layering;
+mod rules;
 mod suite;

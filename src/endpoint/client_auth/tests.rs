@@ -67,6 +67,7 @@ proptest::proptest! {
     }
 }
 
+// rule F34
 #[test]
 fn basic_unencoded_encodes_neither() {
     let header = header(&ClientAuth::basic_unencoded("a b", "p:q"));
