@@ -206,8 +206,8 @@ async fn redeem(endpoint: TokenEndpoint, file: &Path) -> Result<Result<bool, Str
 
 fn replace(file: &Path, content: &str) -> io::Result<()> {
     let next = file.with_extension("next");
+    fs::copy(file, &next)?; // for its permissions
     fs::write(&next, content)?;
-    fs::set_permissions(&next, fs::metadata(file)?.permissions())?;
     fs::rename(&next, file)
 }
 
