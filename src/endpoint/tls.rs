@@ -13,7 +13,7 @@ use rustls::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{EndpointConfigError, client_auth::AuthProblem};
+use super::{EndpointConfigError, client_auth::problem::AuthProblem};
 use crate::secret::{Secret, SecretString};
 
 /// A client's certificate and its private key, for [`ClientAuth::tls`](crate::ClientAuth::tls).

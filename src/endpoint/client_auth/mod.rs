@@ -1,6 +1,8 @@
 //! Authenticate: how the client proves to the authorization server who it is (RFC 6749 §2.3).
 
-use std::{fmt, sync::Arc, time::SystemTime};
+pub(super) mod problem;
+
+use std::{fmt, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -9,14 +11,13 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "jwt")]
-use super::jwt::{ClientAssertion, SigningError};
+use super::jwt::ClientAssertion;
 #[cfg(feature = "https-client")]
 use super::tls::ClientCertificate;
-use super::{EndpointConfigError, EndpointError, redact::Redactor, request::TokenRequest};
-use crate::{
-    secret::{Secret, SecretString},
-    source::BoxError,
-};
+use super::{EndpointConfigError, redact::Redactor, request::TokenRequest};
+use crate::secret::{Secret, SecretString};
+
+use self::problem::AuthProblem;
 
 /// How the client authenticates at the token endpoint; one method per request (RFC 6749 §2.3).
 ///
@@ -266,45 +267,6 @@ impl fmt::Debug for ClientAuth {
             .field("method", &method)
             .field("id", &self.id())
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a client can't be authenticated.
-pub(super) enum AuthProblem {
-    NoSecret(BoxError),
-    ControlCharacter,
-    Empty,
-    #[cfg(feature = "jwt")]
-    Unsigned(SigningError),
-    #[cfg(feature = "https-client")]
-    NoCertificate(BoxError),
-    #[cfg(feature = "https-client")]
-    UnusableCertificate(&'static str),
-}
-
-impl AuthProblem {
-    pub(super) fn at(self, url: &Arc<str>) -> EndpointError {
-        let url = url.clone();
-        match self {
-            Self::NoSecret(cause) => EndpointError::NoSecret { url, cause },
-            Self::ControlCharacter => EndpointError::UnusableSecret {
-                url,
-                problem: "it has a control character, such as a line break at its end; trim it",
-            },
-            Self::Empty => EndpointError::UnusableSecret {
-                url,
-                problem: "it is empty; is the setting missing? A client without one is \
-                          ClientAuth::none",
-            },
-            #[cfg(feature = "jwt")]
-            Self::Unsigned(cause) => EndpointError::Unsigned { url, cause },
-            #[cfg(feature = "https-client")]
-            Self::NoCertificate(cause) => EndpointError::NoCertificate { url, cause },
-            #[cfg(feature = "https-client")]
-            Self::UnusableCertificate(problem) => {
-                EndpointError::UnusableCertificate { url, problem }
-            }
-        }
     }
 }
 

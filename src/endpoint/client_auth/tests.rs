@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use http::{HeaderMap, Uri, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 

@@ -1,8 +1,7 @@
 //! Why a refresh token source has no token, beyond what its endpoint says.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, time::Duration};
 
-use super::rotation::HOOK_LIMIT;
 use crate::source::BoxError;
 
 /// There is no refresh token that could be redeemed; found by downcasting
@@ -51,7 +50,7 @@ impl Error for NoRefreshToken {}
 pub(super) enum RotationError {
     Failed(BoxError),
     Panicked,
-    TimedOut,
+    TimedOut(Duration),
 }
 
 impl fmt::Display for RotationError {
@@ -62,7 +61,7 @@ impl fmt::Display for RotationError {
             Self::Panicked => f.write_str(
                 "it panicked, and its message went to the panic hook (standard error by default)",
             )?,
-            Self::TimedOut => write!(f, "it took longer than {HOOK_LIMIT:?}")?,
+            Self::TimedOut(limit) => write!(f, "it took longer than {limit:?}")?,
         }
         f.write_str(
             "; the next call for a token calls it again: mend what it writes to before the \
@@ -75,7 +74,7 @@ impl Error for RotationError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(cause) => Some(&**cause),
-            Self::Panicked | Self::TimedOut => None,
+            Self::Panicked | Self::TimedOut(_) => None,
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn keep(pair: &Pair, hook: &Hook) -> Result<(), TokenError> {
     let problem = match caught(timeout(HOOK_LIMIT, keeping)).await {
         Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(cause))) => RotationError::Failed(cause),
-        Ok(Err(Elapsed { .. })) => RotationError::TimedOut,
+        Ok(Err(Elapsed { .. })) => RotationError::TimedOut(HOOK_LIMIT),
         Err(Panicked) => RotationError::Panicked,
     };
     Err(TokenError::transient(problem))
