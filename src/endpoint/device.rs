@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    EndpointError, TokenEndpoint,
+    Encoding, EndpointError, TokenEndpoint,
     fields::Fields,
     response::{Expectation, fields},
     transport::Answer,
@@ -38,7 +38,7 @@ impl TokenEndpoint {
         let Some(url) = &endpoint.server.device_authorization else {
             return Ok(None);
         };
-        let (answer, secrets) = endpoint.ask(url, params).await?;
+        let (answer, secrets) = endpoint.ask(url, params, Encoding::Form).await?;
         let expectation = Expectation {
             url: &url.shown,
             secrets: &secrets,

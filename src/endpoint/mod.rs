@@ -133,7 +133,9 @@ impl TokenEndpoint {
         grant: &[(&str, &str)],
     ) -> Result<TokenResponse, TokenError> {
         let endpoint = &*self.0;
-        let (answer, secrets) = endpoint.ask(&endpoint.url, grant).await?;
+        let (answer, secrets) = endpoint
+            .ask(&endpoint.url, grant, endpoint.encoding)
+            .await?;
         Ok(endpoint.parse(&answer, &secrets)?)
     }
 
@@ -150,11 +152,12 @@ impl Inner {
         &self,
         url: &EndpointUrl,
         params: &[(&str, &str)],
+        encoding: Encoding,
     ) -> Result<(Answer, Redactor), EndpointError> {
         let own = self.params.iter().map(|(key, value)| (&**key, &**value));
         let mut request = TokenRequest::of(params.iter().copied().chain(own));
         let secrets = self.authenticate(url, &mut request)?;
-        let answer = self.send(url, request, &secrets).await?;
+        let answer = self.send(url, request, encoding, &secrets).await?;
         Ok((answer, secrets))
     }
 
@@ -182,9 +185,10 @@ impl Inner {
         &self,
         url: &EndpointUrl,
         request: TokenRequest,
+        encoding: Encoding,
         secrets: &Redactor,
     ) -> Result<Answer, EndpointError> {
-        let request = request.into_http(&url.uri, &self.headers, self.encoding);
+        let request = request.into_http(&url.uri, &self.headers, encoding);
         match tokio::time::timeout(self.timeout, self.transport.send(request)).await {
             Ok(outcome) => outcome.map_err(|failure| failure.at(&url.shown, secrets)),
             Err(_) => Err(EndpointError::TimedOut {

@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::secret::SecretString;
 
-/// How the parameters of a token request are written.
+/// How the parameters of a token request are written. Those of other requests, such as a
+/// revocation, are always a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Encoding {

@@ -1,6 +1,6 @@
 //! Revoke: tells the authorization server that a token is no longer needed (RFC 7009).
 
-use super::{TokenEndpoint, request::TokenRequest, response::Expectation};
+use super::{Encoding, TokenEndpoint, request::TokenRequest, response::Expectation};
 use crate::{source::TokenError, token::AccessToken};
 
 /// What a token that is revoked is (RFC 7009 §2.1, `token_type_hint`).
@@ -36,7 +36,9 @@ impl TokenEndpoint {
         let params = [("token", token), ("token_type_hint", kind.hint())];
         let mut request = TokenRequest::of(params);
         let secrets = endpoint.authenticate(url, &mut request)?;
-        let answer = endpoint.send(url, request, &secrets).await?;
+        let answer = endpoint
+            .send(url, request, Encoding::Form, &secrets)
+            .await?;
         // RFC 7009 §2.2: 200 "if the token has been revoked successfully or if the client submitted
         // an invalid token", and "the content of the response body is ignored".
         if answer.status.is_success() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{LoginError, RefreshToken, wanted::Wanted};
+use super::{LoginError, RefreshToken, login_error::client_id, wanted::Wanted};
 use crate::{
     clock::Clock,
     endpoint::{DeviceAuthorization, EndpointError, TokenEndpoint},
@@ -82,6 +82,7 @@ impl DeviceCode {
         let Self { endpoint, wanted } = self;
         let clock = Clock::default();
         let asked = clock.now();
+        client_id(&endpoint)?;
         // RFC 8628 §3.1.
         let codes = endpoint.authorize_device(&wanted.with(&[])?).await?;
         let DeviceAuthorization {

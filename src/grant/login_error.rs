@@ -2,7 +2,21 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use crate::source::{BoxError, TokenError};
+use crate::{
+    endpoint::TokenEndpoint,
+    source::{BoxError, TokenError},
+};
+
+/// Whose login it is (RFC 6749 §4.1.1, RFC 8628 §3.1: "REQUIRED").
+pub(super) fn client_id(endpoint: &TokenEndpoint) -> Result<&str, LoginError> {
+    match endpoint.client_id() {
+        "" => Err(LoginError::Param {
+            key: String::from("client_id"),
+            problem: "it is missing, as ClientAuth::anonymous() has none; use ClientAuth::none(…)",
+        }),
+        id => Ok(id),
+    }
+}
 
 /// Why a login yielded no token.
 ///

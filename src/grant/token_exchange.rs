@@ -211,4 +211,12 @@ impl TokenSource for TokenExchange {
         }
         Ok(response.token)
     }
+
+    /// Revokes the access token (RFC 7009); those it was exchanged for aren't this grant's.
+    async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
+        match held {
+            Some(held) => self.endpoint.revoke_access_token(held).await,
+            None => Ok(()),
+        }
+    }
 }

@@ -1,9 +1,10 @@
 //! A second source for when the first has no token.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{Demand, TokenError, TokenSource};
@@ -15,41 +16,62 @@ use crate::token::AccessToken;
 pub struct OrElse<A, B> {
     first: A,
     other: B,
-    /// Whose token was handed out last. Sources run one call at a time, so `Relaxed` will do.
-    other_gave: AtomicBool,
+    /// The last tokens that were handed out, and whether they came from the other.
+    handed_out: Mutex<VecDeque<(AccessToken, bool)>>,
 }
+
+/// A cache holds one token, and may have the next under way.
+const REMEMBERED: usize = 8;
 
 impl<A, B> OrElse<A, B> {
     pub(super) fn new(first: A, other: B) -> Self {
         Self {
             first,
             other,
-            other_gave: AtomicBool::new(false),
+            handed_out: Mutex::default(),
         }
     }
 
-    fn handed_out(&self, token: AccessToken, from_other: bool) -> AccessToken {
-        self.other_gave.store(from_other, Ordering::Relaxed);
+    fn hand_out(&self, token: AccessToken, from_other: bool) -> AccessToken {
+        let mut handed_out = self.handed_out();
+        handed_out.push_front((token.clone(), from_other));
+        handed_out.truncate(REMEMBERED);
         token
+    }
+
+    fn came_from_other(&self, held: &AccessToken) -> Option<bool> {
+        let handed_out = self.handed_out();
+        let origin = handed_out.iter().find(|(token, _)| token == held);
+        origin.map(|(_, from_other)| *from_other)
+    }
+
+    fn handed_out(&self) -> MutexGuard<'_, VecDeque<(AccessToken, bool)>> {
+        // Nothing that runs under the lock leaves it half done.
+        self.handed_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
         let first = match fresh(&self.first, demand).await {
-            Ok(token) => return Ok(self.handed_out(token, false)),
+            Ok(token) => return Ok(self.hand_out(token, false)),
             Err(error) => error,
         };
         match fresh(&self.other, demand).await {
-            Ok(token) => Ok(self.handed_out(token, true)),
+            Ok(token) => Ok(self.hand_out(token, true)),
             Err(other) => Err(neither(first, other)),
         }
     }
 
     /// The token goes back to where it came from, and nowhere else.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
-        let of_other = self.other_gave.load(Ordering::Relaxed);
-        let (firsts, others) = if of_other { (None, held) } else { (held, None) };
+        let (firsts, others) = match held.and_then(|held| self.came_from_other(held)) {
+            Some(false) => (held, None),
+            Some(true) => (None, held),
+            None => (None, None),
+        };
         let first = self.first.revoke(firsts).await;
         let other = self.other.revoke(others).await;
         first.and(other)
@@ -181,6 +203,7 @@ mod tests {
         );
     }
 
+    // rule 23
     #[tokio::test]
     async fn a_token_goes_back_to_where_it_came_from() {
         for (first, held, expected) in [
@@ -198,5 +221,34 @@ mod tests {
             assert_eq!(*first.got_back.lock().unwrap(), [expected.0]);
             assert_eq!(*other.got_back.lock().unwrap(), [expected.1]);
         }
+    }
+
+    // rule 23
+    #[tokio::test]
+    async fn an_older_token_goes_back_to_where_it_came_from_too() {
+        let asked = Arc::new(Mutex::new(0));
+        let first = {
+            let asked = Arc::clone(&asked);
+            move || {
+                let asked = Arc::clone(&asked);
+                async move {
+                    let mut asked = asked.lock().unwrap();
+                    *asked += 1;
+                    match *asked {
+                        1 => Err(TokenError::transient("down")),
+                        _ => Ok(token("a")),
+                    }
+                }
+            }
+        };
+        let other = source(Ok(token("b")));
+        let sources = first.or_else(other.clone());
+        for expected in ["b", "a"] {
+            let got = sources.token(Demand::default()).await.unwrap();
+            assert_eq!(got.expose_secret(), expected);
+        }
+        sources.revoke(Some(&token("b"))).await.unwrap();
+        sources.revoke(Some(&token("stranger"))).await.unwrap();
+        assert_eq!(*other.got_back.lock().unwrap(), [Some(token("b")), None]);
     }
 }

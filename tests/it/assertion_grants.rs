@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower_oauth::{
     AccessToken, ClientAuth, Demand, Encoding, EndpointError, InvalidResource, InvalidScope,
-    InvalidToken, JwtBearer, Secret, TokenEndpoint, TokenEndpointBuilder, TokenError,
+    InvalidToken, JwtBearer, Secret, TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenError,
     TokenExchange, TokenSource, TokenType,
 };
 
@@ -352,4 +352,27 @@ async fn a_server_that_repeats_the_token_does_not_show_it() {
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("[redacted] and [redacted]"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn what_is_held_is_revoked_by_a_form_even_where_token_requests_are_json() {
+    let server = Server::default();
+    let endpoint = server
+        .builder(ClientAuth::post("id", "s3cr3t"))
+        .encoding(Encoding::Json)
+        .revocation_endpoint("https://as.example/revoke")
+        .build()
+        .unwrap();
+    let bearer = TokenCache::from(JwtBearer::new(endpoint.clone(), Secret::from("subject")));
+    let exchange = TokenExchange::new(endpoint, Secret::from("subject"));
+    for cache in [bearer, TokenCache::from(exchange)] {
+        let token = cache.get().await.unwrap();
+        cache.close().await.unwrap();
+        let revocation = format!(
+            "token={}&token_type_hint=access_token&client_id=id&client_secret=s3cr3t",
+            token.expose_secret()
+        );
+        assert_eq!(server.bodies().last(), Some(&revocation));
+    }
+    assert_eq!(server.bodies().len(), 4, "{:?}", server.bodies());
 }

@@ -278,5 +278,8 @@ async fn what_cannot_be_asked_is_refused_before_anything_is_sent() {
     let scope = DeviceCode::new(server.build()).scope("a\"b");
     let error = scope.login(|_| ()).await.unwrap_err();
     assert!(error.to_string().contains("byte 1"), "{error}");
+    let nobody = server.builder().client_auth(ClientAuth::anonymous());
+    let error = login(nobody.build().unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("ClientAuth::none"), "{error}");
     assert!(server.asked().is_empty());
 }

@@ -213,6 +213,11 @@ fn what_cannot_be_asked_is_refused_at_the_start() {
     let message = error.unwrap_err().to_string();
     assert!(message.contains("\"client_id\""), "{message}");
 
+    let nobody = server.builder().client_auth(ClientAuth::anonymous());
+    let error = AuthorizationCode::new(nobody.build().unwrap(), REDIRECT).start();
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("ClientAuth::none"), "{message}");
+
     let unknown = tower_oauth::TokenEndpoint::builder("https://as.example/token")
         .client_auth(ClientAuth::none("id"))
         .transport(server.clone());

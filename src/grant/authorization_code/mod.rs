@@ -17,6 +17,7 @@ use http::Uri;
 use self::callback::Expected;
 use super::{
     LoginError, RefreshToken,
+    login_error::client_id,
     pkce::{Verifier, random_text},
     wanted::Wanted,
 };
@@ -161,7 +162,7 @@ impl AuthorizationCode {
         let challenge = verifier.as_ref().map(Verifier::challenge);
         let mut params = self.wanted.with(&[
             ("response_type", "code"),
-            ("client_id", self.endpoint.client_id()),
+            ("client_id", client_id(&self.endpoint)?),
             ("redirect_uri", &self.redirect_uri),
             ("state", &state),
         ])?;

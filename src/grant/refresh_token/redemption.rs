@@ -28,7 +28,8 @@ impl Shared {
                 }
             }
             Holding::AccessOnly(granted) => {
-                return if granted.is_worth_it(rejected, &self.clock) {
+                let fits = wanted.is_like(&Wanted::default());
+                return if fits && granted.is_worth_it(rejected, &self.clock) {
                     Ok(granted)
                 } else {
                     Err(lack(Lack::NotSent))

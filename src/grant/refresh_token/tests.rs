@@ -168,3 +168,14 @@ async fn a_login_that_was_never_used_is_revoked_whole() {
         assert!(ask(&source).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_login_without_a_refresh_token_has_no_token_for_another_scope() {
+    let (source, log) = login(None, Some(HOUR));
+    let narrower = source.clone().scope("read");
+    let error = narrower.token(Demand::default()).await.unwrap_err();
+    assert!(error.get_ref().is::<NoRefreshToken>(), "{error}");
+    let token = source.token(Demand::default()).await.unwrap();
+    assert_eq!(token.expose_secret(), "login");
+    assert!(log.lock().unwrap().is_empty());
+}
