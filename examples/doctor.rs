@@ -56,7 +56,10 @@ async fn run(arguments: Vec<String>) -> Result<bool, BoxError> {
     if findings.works() {
         println!("\nThe code that fits:\n\n{}", code(&patient, &findings));
     } else {
-        println!("\nNo token was had. What the server said each time is in the table.");
+        println!(
+            "\nNo token was had; the table has what the server said. An id and a secret are all that \
+             was tried: for ClientAuth::private_key_jwt or ::tls the client needs a key."
+        );
     }
     if provider.is_some() {
         eprintln!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -17,8 +17,8 @@ use hyper_util::{
 };
 use serde_json::Value;
 use tower_oauth::{
-    BoxError, ClientAuth, ClientCredentials, Demand, Encoding, RefreshToken, TokenEndpoint,
-    TokenEndpointBuilder, TokenError, TokenSource,
+    BoxError, ClientAuth, ClientCredentials, Demand, DiscoveryError, Encoding, RefreshToken,
+    TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
 };
 
 /// Who is examined, and by which client.
@@ -61,6 +61,16 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// The client authentications that the server's metadata lists (RFC 8414 §2).
+    pub fn listed(&self) -> Option<Vec<&str>> {
+        let listed = self
+            .metadata
+            .as_ref()?
+            .get("token_endpoint_auth_methods_supported")?;
+        let names = listed.as_array()?.iter().filter_map(Value::as_str);
+        Some(names.collect())
+    }
+
     pub fn works(&self) -> bool {
         self.best().is_some()
     }
@@ -102,12 +112,15 @@ pub async fn examine(patient: &Patient, budget: &Budget) -> Result<Findings, Box
         asked_scope: patient.scope.clone(),
         ..Findings::default()
     };
-    if TokenEndpoint::discover(&*patient.url)
+    match TokenEndpoint::discover(&*patient.url)
         .transport(wire.transport())
         .await
-        .is_ok()
     {
-        findings.metadata = wire.last_json();
+        Ok(_) => findings.metadata = wire.last_json(),
+        // No issuer, then; it is taken for the token endpoint.
+        Err(DiscoveryError::NotFound { .. }) => {}
+        // Before the secret goes anywhere.
+        Err(error) => return Err(error.into()),
     }
     for dialect in dialects(&findings) {
         // JSON is asked about only where no form will do, and Basic without encoding only where
@@ -136,25 +149,23 @@ pub async fn examine(patient: &Patient, budget: &Budget) -> Result<Findings, Box
     Ok(findings)
 }
 
-/// What the server says it accepts needn't be tried out, but for one that proves it.
+/// What can be tried with an id and a secret. What the server says it accepts needn't be tried out,
+/// but for one that proves it.
 fn dialects(findings: &Findings) -> Vec<Dialect> {
-    let listed = findings
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata["token_endpoint_auth_methods_supported"].as_array());
-    match listed {
-        Some(methods) if methods.iter().any(|method| method == "client_secret_basic") => {
-            vec![Dialect::Basic, Dialect::BasicUnencoded]
-        }
-        Some(methods) if methods.iter().any(|method| method == "client_secret_post") => {
-            vec![Dialect::Post]
-        }
-        _ => vec![
+    let Some(listed) = findings.listed() else {
+        return vec![
             Dialect::Basic,
             Dialect::Post,
             Dialect::Json,
             Dialect::BasicUnencoded,
-        ],
+        ];
+    };
+    if listed.contains(&"client_secret_basic") {
+        vec![Dialect::Basic, Dialect::BasicUnencoded]
+    } else if listed.contains(&"client_secret_post") {
+        vec![Dialect::Post]
+    } else {
+        Vec::new()
     }
 }
 
@@ -286,7 +297,6 @@ impl Wire {
         tower::service_fn(move |request: Request<Full<Bytes>>| {
             let wire = wire.clone();
             async move {
-                debug_assert!([Method::GET, Method::POST].contains(request.method()));
                 let (head, body) = wire.client.request(request).await?.into_parts();
                 let body = Limited::new(body, 1024 * 1024).collect().await?.to_bytes();
                 *wire

@@ -19,8 +19,8 @@ pub fn table(findings: &Findings) -> String {
         };
         rows.push((question.to_owned(), answer));
     }
+    rows.push((String::from("client authentication"), methods(findings)));
     if let Some(dialect) = findings.best() {
-        rows.push((String::from("client authentication"), methods(findings)));
         let encoding = if dialect == Dialect::Json {
             "JSON"
         } else {
@@ -112,15 +112,10 @@ fn issuer(findings: &Findings) -> String {
 }
 
 fn methods(findings: &Findings) -> String {
-    let listed = findings
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata["token_endpoint_auth_methods_supported"].as_array());
-    let Some(listed) = listed else {
-        return String::from("as tried above; the server lists none");
-    };
-    let listed: Vec<&str> = listed.iter().filter_map(|method| method.as_str()).collect();
-    format!("the server lists {}", listed.join(", "))
+    match findings.listed() {
+        Some(listed) => format!("the server lists {}", listed.join(", ")),
+        None => String::from("as tried above; the server lists none"),
+    }
 }
 
 fn basic(findings: &Findings) -> &'static str {

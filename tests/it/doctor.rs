@@ -11,6 +11,7 @@ mod example;
 use std::{cell::Cell, rc::Rc};
 
 use self::example::{Budget, LookAlike, Patient, code, examine, look_alike, table};
+use crate::support::raw::{Peer, Script, answer};
 
 async fn admitted(name: &str) -> (Patient, LookAlike) {
     let mut patient = Patient::default();
@@ -93,4 +94,37 @@ async fn a_scope_that_was_cut_and_a_wrong_secret_are_told() {
     assert_eq!(findings.spent, 3);
     assert_eq!(asked.take(), [3], "three are free, the fourth is asked for");
     assert!(table(&findings).contains("invalid_client"));
+}
+
+#[tokio::test]
+async fn the_secret_goes_nowhere_while_it_is_unclear_who_is_asked() {
+    let metadata =
+        br#"{"issuer":"https://other.example","token_endpoint":"https://other.example/"}"#;
+    let peer = Peer::start(Script {
+        bytes: answer(200, &[("Content-Type", "application/json")], metadata),
+        ..Script::default()
+    })
+    .await;
+    let patient = |url| Patient {
+        url,
+        client_id: String::from("id"),
+        client_secret: String::from("hunter2"),
+        ..Patient::default()
+    };
+    let never = Budget::asking(|spent| panic!("asked for more after {spent}"));
+    let Err(error) = examine(&patient(peer.url("")), &never).await else {
+        panic!("another issuer's metadata was used");
+    };
+    assert!(
+        error.to_string().contains("https://other.example"),
+        "{error}"
+    );
+    let requests = peer.requests();
+    assert!(
+        requests.iter().all(|request| request.starts_with("GET ")),
+        "{requests:?}"
+    );
+
+    let nobody = String::from("http://127.0.0.1:1/token");
+    assert!(examine(&patient(nobody), &never).await.is_err());
 }
