@@ -37,7 +37,7 @@ mod loopback_logins;
 mod mutual_tls;
 mod obtaining;
 mod on_the_wire;
-#[cfg(feature = "https-client")]
+#[cfg(all(feature = "https-client", feature = "jwt"))]
 mod peers;
 #[cfg(feature = "https-client")]
 mod providers;

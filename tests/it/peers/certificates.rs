@@ -1,38 +1,18 @@
 //! Certificates for one server and its clients, made anew each time.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DnType, IsCa, KeyPair,
 };
 use serde_json::{Value, json};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::PrivateKeyDer};
+use tower_oauth::{ClientAuth, ClientCertificate, ClientCredentials, Demand, TokenSource};
 
 use super::server::{AuthorizationServer, Product};
-
-pub type Transport = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 pub struct Certificates {
     authority: CertifiedIssuer<'static, KeyPair>,
     server: CertifiedKey<KeyPair>,
     signed: CertifiedKey<KeyPair>,
     self_signed: CertifiedKey<KeyPair>,
-}
-
-/// What a client shows of itself.
-#[derive(Debug, Clone, Copy)]
-pub enum Shows {
-    Nothing,
-    /// The certificate that the authority signed, for `client.test`.
-    Signed,
-    SelfSigned,
 }
 
 impl Certificates {
@@ -67,55 +47,43 @@ impl Certificates {
         })
     }
 
-    /// A client that trusts the authority.
-    pub fn transport(&self, shows: Shows) -> Transport {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let shown = match shows {
-            Shows::Nothing => None,
-            Shows::Signed => Some(&self.signed),
-            Shows::SelfSigned => Some(&self.self_signed),
-        };
-        let config = match shown {
-            None => config.with_no_client_auth(),
-            Some(CertifiedKey { cert, signing_key }) => {
-                let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-                let chain = vec![cert.der().clone()];
-                config.with_client_auth_cert(chain, key).unwrap()
-            }
-        };
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .build();
-        Client::builder(TokioExecutor::new()).build(connector)
+    /// The one whom the server's certificate comes from.
+    pub fn authority(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// What the authority signed, for `client.test`.
+    pub fn signed(&self) -> ClientCertificate {
+        pem(&self.signed)
+    }
+
+    pub fn self_signed(&self) -> ClientCertificate {
+        pem(&self.self_signed)
     }
 }
 
+fn pem(pair: &CertifiedKey<KeyPair>) -> ClientCertificate {
+    ClientCertificate::from_pem(pair.cert.pem(), pair.signing_key.serialize_pem())
+}
+
 #[tokio::test]
-async fn a_certificate_says_who_the_client_is() {
+async fn another_certificate_or_none_is_refused() {
     let Some(server) = AuthorizationServer::start(Product::OidcProvider).await else {
         return;
     };
-    for (client, shows, error) in [
-        ("tls_client_auth", Shows::Signed, None),
-        ("tls_client_auth", Shows::SelfSigned, Some("invalid_client")),
-        ("tls_client_auth", Shows::Nothing, Some("invalid_client")),
-        ("self_signed_tls_client_auth", Shows::SelfSigned, None),
-        (
-            "self_signed_tls_client_auth",
-            Shows::Signed,
-            Some("invalid_client"),
-        ),
+    let certificates = &server.certificates;
+    for (client, refused) in [
+        ("tls_client_auth", certificates.self_signed()),
+        ("self_signed_tls_client_auth", certificates.signed()),
     ] {
-        let transport = server.certificates.transport(shows);
-        let form = [("grant_type", "client_credentials"), ("client_id", client)];
-        let answer = server.post_over_tls(&transport, &form).await;
-        assert_eq!(answer["error"].as_str(), error, "{client}, {shows:?}");
+        let another = server.tls_endpoint(ClientAuth::tls(client, refused));
+        let none = server.endpoint(ClientAuth::tls_by_transport(client));
+        for endpoint in [another, none.transport(server.http.clone())] {
+            let source = ClientCredentials::new(endpoint.build().unwrap());
+            let error = source.token(Demand::default()).await.unwrap_err();
+            assert_eq!(error.oauth_code(), Some("invalid_client"), "{error}");
+            let heard = server.log().await.pop().unwrap();
+            assert_eq!(heard["error"], "invalid_client", "{client}");
+        }
     }
 }

@@ -4,9 +4,14 @@
 //! `.ci/peers` installs them. Without them these tests say "skipped"; with `REQUIRE_PEERS=1` they
 //! fail.
 
+mod assertions;
 mod certificates;
 mod combinations;
+mod discovering;
 mod many_callers;
 mod refusals;
+mod refused_logins;
+mod revoking;
+mod rotating;
 mod scripted_users;
 mod server;

@@ -1,70 +1,58 @@
-//! The users of the servers, who do what they are told: without them no test of a grant for users
-//! means anything.
+//! The users of the servers, who do what they are told, and the logins they end.
 
-use super::server::{AuthorizationServer, PRODUCTS, encoded};
+use tokio::sync::oneshot;
+use tower_oauth::{
+    AuthorizationCode, DeviceCode, LoginError, PendingLogin, RefreshToken, TokenEndpoint,
+};
 
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-// RFC 7636, appendix B
-const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+use super::server::AuthorizationServer;
 
-#[tokio::test]
-async fn a_login_ends_at_the_client_with_a_code() {
-    for product in PRODUCTS {
-        let Some(server) = AuthorizationServer::start(product).await else {
-            return;
-        };
-        let client = server.client("authorization_code", "none");
-        let redirect_uri = "http://127.0.0.1:4321/callback";
-        let query = encoded(&[
-            ("response_type", "code"),
-            ("client_id", &client),
-            ("redirect_uri", redirect_uri),
-            ("scope", "openid api:read"),
-            ("state", "s"),
-            ("code_challenge", CHALLENGE),
-            ("code_challenge_method", "S256"),
-        ]);
-        let url = format!("{}?{query}", server.url("authorization"));
-        let callback = server.authorize(&url).await;
+/// A redirect may lead to any port of the loopback interface (RFC 8252 §7.3).
+const REDIRECT_URI: &str = "http://127.0.0.1:4321/callback";
+pub const SCOPE: &str = "openid api:read";
 
-        let (uri, query) = callback.split_once('?').unwrap();
-        assert_eq!(uri, redirect_uri);
-        let mut query = form_urlencoded::parse(query.as_bytes());
-        let (_, code) = query.find(|(key, _)| key == "code").unwrap();
-        let form = [
-            ("grant_type", "authorization_code"),
-            ("client_id", &client),
-            ("redirect_uri", redirect_uri),
-            ("code", &code),
-            ("code_verifier", VERIFIER),
-        ];
-        let token = server.post("token", &form, None).await;
-        assert!(token["refresh_token"].is_string(), "{product:?}: {token}");
-    }
+/// A login that waits for its user.
+pub fn login(endpoint: TokenEndpoint) -> PendingLogin {
+    let login = AuthorizationCode::new(endpoint, REDIRECT_URI).scope(SCOPE);
+    login.start().unwrap()
 }
 
-#[tokio::test]
-async fn a_device_is_allowed_or_denied() {
-    for product in PRODUCTS {
-        let Some(server) = AuthorizationServer::start(product).await else {
-            return;
+pub async fn logged_in(
+    server: &AuthorizationServer,
+    endpoint: TokenEndpoint,
+) -> Result<RefreshToken, LoginError> {
+    let login = login(endpoint);
+    let callback = server.authorize(login.url()).await;
+    login.finish(&callback).await
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Decision {
+    Allow,
+    Deny,
+    /// Never comes, until the server no longer wants to know.
+    TooLate,
+}
+
+pub async fn device_logged_in(
+    server: &AuthorizationServer,
+    endpoint: TokenEndpoint,
+    decision: Decision,
+) -> Result<RefreshToken, LoginError> {
+    let (shown, prompt) = oneshot::channel();
+    let login = DeviceCode::new(endpoint).scope(SCOPE).login(|prompt| {
+        let (uri, code) = (prompt.verification_uri(), prompt.user_code());
+        shown.send((uri.to_owned(), code.to_owned())).unwrap();
+    });
+    let deciding = async {
+        let Ok((uri, code)) = prompt.await else {
+            return; // The login says why there is none.
         };
-        let client = server.client("device_code", "none");
-        for (allow, error) in [(true, None), (false, Some("access_denied"))] {
-            let form = [("client_id", &*client), ("scope", "openid api:read")];
-            let device = server.post("device_authorization", &form, None).await;
-            let text = |key: &str| device[key].as_str().unwrap();
-            server
-                .decide(text("verification_uri"), text("user_code"), allow)
-                .await;
-            let form = [
-                ("grant_type", DEVICE_CODE),
-                ("client_id", &client),
-                ("device_code", text("device_code")),
-            ];
-            let token = server.post("token", &form, None).await;
-            assert_eq!(token["error"].as_str(), error, "{product:?}: {token}");
+        match decision {
+            Decision::Allow => server.decide(&uri, &code, true).await,
+            Decision::Deny => server.decide(&uri, &code, false).await,
+            Decision::TooLate => server.expire(&code).await,
         }
-    }
+    };
+    tokio::join!(login, deciding).0
 }

@@ -16,7 +16,10 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::{
+        self,
+        legacy::{Client, connect::HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
@@ -25,9 +28,10 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
+use tower::{Service, service_fn};
 use tower_oauth::{AccessToken, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
 
-use super::certificates::{Certificates, Transport};
+use super::certificates::Certificates;
 
 /// Of all clients but [`WEIRD_ID`].
 pub const SECRET: &str = "s3cret-0123456789-0123456789-0123456789";
@@ -51,7 +55,7 @@ pub struct AuthorizationServer {
     /// The line it printed when it was ready.
     pub ready: Value,
     pub certificates: Certificates,
-    http: Client<HttpConnector, Full<Bytes>>,
+    pub http: Client<HttpConnector, Full<Bytes>>,
     _process: Child,
 }
 
@@ -100,13 +104,61 @@ impl AuthorizationServer {
     }
 
     pub fn endpoint(&self, auth: ClientAuth) -> TokenEndpointBuilder {
-        TokenEndpoint::builder(self.url("token")).client_auth(auth)
+        TokenEndpoint::builder(self.url("token"))
+            .issuer(self.issuer())
+            .authorization_endpoint(self.url("authorization"))
+            .device_authorization_endpoint(self.url("device_authorization"))
+            .revocation_endpoint(self.url("revocation"))
+            .client_auth(auth)
+    }
+
+    /// As [`endpoint`](Self::endpoint), where oidc-provider asks for certificates.
+    pub fn tls_endpoint(&self, auth: ClientAuth) -> TokenEndpointBuilder {
+        let mtls = self.ready["mtls"].as_str().unwrap();
+        let url = |endpoint: &str| format!("{mtls}{}", self.product.path(endpoint));
+        TokenEndpoint::builder(url("token"))
+            .issuer(self.issuer())
+            .authorization_endpoint(self.url("authorization"))
+            .device_authorization_endpoint(url("device_authorization"))
+            .revocation_endpoint(url("revocation"))
+            .root_certificates(self.certificates.authority())
+            .client_auth(auth)
+    }
+
+    /// Carries each request twice; the first must succeed, the second one's answer counts.
+    pub fn twice(
+        &self,
+    ) -> impl Service<
+        Request<Full<Bytes>>,
+        Response = Response<Incoming>,
+        Error = client::legacy::Error,
+        Future: Send,
+    > + Clone
+    + Send
+    + 'static {
+        let http = self.http.clone();
+        service_fn(move |request: Request<Full<Bytes>>| {
+            let http = http.clone();
+            async move {
+                let first = http.request(request.clone()).await?;
+                assert_eq!(first.status(), 200);
+                http.request(request).await
+            }
+        })
+    }
+
+    pub fn issuer(&self) -> &str {
+        self.ready["issuer"].as_str().unwrap()
+    }
+
+    /// A private key, of a client by algorithm or of the issuer, in PEM.
+    pub fn key(&self, name: &str) -> String {
+        self.ready["keys"][name].as_str().unwrap().to_owned()
     }
 
     /// Of the endpoint that the server's metadata calls so (RFC 8414 §2), without "_endpoint".
     pub fn url(&self, endpoint: &str) -> String {
-        let issuer = self.ready["issuer"].as_str().unwrap();
-        format!("{issuer}{}", self.product.path(endpoint))
+        format!("{}{}", self.issuer(), self.product.path(endpoint))
     }
 
     /// The token requests so far, as the server understood them: `client`, `grant`, `status`,
@@ -131,10 +183,19 @@ impl AuthorizationServer {
 
     /// Has a user type a device's code in and allow it, or deny it.
     pub async fn decide(&self, verification_uri: &str, user_code: &str, allow: bool) {
+        // The user's browser doesn't know the authority of the tests.
+        let mtls = self.ready["mtls"].as_str().unwrap_or(self.issuer());
+        let verification_uri = verification_uri.replace(mtls, self.issuer());
         let decision = json!({
             "verification_uri": verification_uri, "user_code": user_code, "allow": allow,
         });
         self.control("allow", &decision).await;
+    }
+
+    /// Has the server think that a device's code is too old.
+    pub async fn expire(&self, user_code: &str) {
+        self.control("expire", &json!({ "user_code": user_code }))
+            .await;
     }
 
     /// Posts a form, by Basic if `client` is given, past the code under test.
@@ -146,16 +207,6 @@ impl AuthorizationServer {
         request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let request = request.body(Full::from(encoded(form))).unwrap();
         answer(self.http.request(request).await.unwrap()).await
-    }
-
-    /// As [`post`](Self::post), to the token endpoint of the issuer with TLS.
-    pub async fn post_over_tls(&self, transport: &Transport, form: &[(&str, &str)]) -> Value {
-        let issuer = self.ready["tls_issuer"].as_str().unwrap();
-        let request = Request::post(format!("{issuer}{}", self.product.path("token")))
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::from(encoded(form)))
-            .unwrap();
-        answer(transport.request(request).await.unwrap()).await
     }
 
     async fn control(&self, action: &str, with: &Value) -> Value {
@@ -195,10 +246,12 @@ impl Product {
             (Self::OidcProvider, "authorization") => "/auth",
             (Self::OidcProvider, "device_authorization") => "/device/auth",
             (Self::OidcProvider, "introspection") => "/token/introspection",
+            (Self::OidcProvider, "revocation") => "/token/revocation",
             (Self::Django, "token") => "/token/",
             (Self::Django, "authorization") => "/authorize/",
             (Self::Django, "device_authorization") => "/device-authorization/",
             (Self::Django, "introspection") => "/introspect/",
+            (Self::Django, "revocation") => "/revoke_token/",
             _ => panic!("which endpoint is {endpoint}?"),
         }
     }

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.http import JsonResponse
 from django.test import Client
 from django.urls import path
+from oauth2_provider.models import DeviceGrant
 
 log = []
 
@@ -51,6 +52,14 @@ def allow(verification_uri, user_code, allow):
     return {"page": end["Location"]}
 
 
+def expire(user_code):
+    """Has a device's code be as old as it can get."""
+    grant = DeviceGrant.objects.get(user_code=user_code)
+    grant.expires = grant.expires.replace(year=2000)
+    grant.is_expired()  # which is where the model notices
+    return {}
+
+
 def browser():
     """A person at a browser who is logged in, without the browser."""
     client = Client()
@@ -66,4 +75,5 @@ control_urls = [
     path("log", control(lambda: log)),
     path("authorize", control(authorize)),
     path("allow", control(allow)),
+    path("expire", control(expire)),
 ]

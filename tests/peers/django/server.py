@@ -14,7 +14,7 @@ from django.core.wsgi import get_wsgi_application
 
 
 def main():
-    with WSGIServer(("127.0.0.1", 0), Quiet) as server:
+    with Server(("127.0.0.1", 0), Quiet) as server:
         issuer = f"http://127.0.0.1:{server.server_port}"
         os.environ.update(DJANGO_SETTINGS_MODULE="settings", ISSUER=issuer)
         server.set_app(get_wsgi_application())
@@ -25,6 +25,10 @@ def main():
         threading.Thread(target=end_with_stdin, daemon=True).start()
         print(json.dumps({"issuer": issuer, "control": f"{issuer}/control"}), flush=True)
         server.serve_forever()
+
+
+class Server(WSGIServer):
+    request_queue_size = 128  # connections that wait; more would wait for a second each
 
 
 class Quiet(WSGIRequestHandler):

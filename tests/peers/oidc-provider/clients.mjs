@@ -29,7 +29,7 @@ export function clients(keys, tls) {
       token_endpoint_auth_method: 'none',
       grant_types: [...user, JWT_BEARER, TOKEN_EXCHANGE],
     }),
-    ...(tls ? byCertificate(tls) : []),
+    ...byCertificate(tls),
     client('weird:id/+ %41', { ...basic, client_secret: `p@ss:w%rd+&= /?~${SECRET}` }),
     client('expired', { ...basic, client_secret_expires_at: 1 }),
     client('users-only', { ...basic, grant_types: user }),

@@ -4,7 +4,7 @@ import { Provider, errors } from 'oidc-provider';
 import { clients } from './clients.mjs';
 import { register } from './grants.mjs';
 
-export function provider(issuer, { keys, settings, log, tls }) {
+export function provider(issuer, { keys, settings, log, tls, mtls }) {
   const ttl = () => settings.ttl;
   const provider = new Provider(issuer, {
     clients: clients(keys, tls),
@@ -16,8 +16,17 @@ export function provider(issuer, { keys, settings, log, tls }) {
       'client_secret_jwt',
       'private_key_jwt',
       'none',
-      ...(tls ? ['tls_client_auth', 'self_signed_tls_client_auth'] : []),
+      'tls_client_auth',
+      'self_signed_tls_client_auth',
     ],
+    discovery: {
+      // RFC 8705 §5: where the same server asks for certificates.
+      mtls_endpoint_aliases: {
+        token_endpoint: `${mtls}/token`,
+        revocation_endpoint: `${mtls}/token/revocation`,
+        device_authorization_endpoint: `${mtls}/device/auth`,
+      },
+    },
     features: {
       devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
@@ -25,7 +34,7 @@ export function provider(issuer, { keys, settings, log, tls }) {
       introspection: { enabled: true, allowedPolicy: () => true },
       revocation: { enabled: true },
       resourceIndicators: { enabled: true, getResourceServerInfo: resource(ttl) },
-      ...(tls ? { mTLS } : {}),
+      mTLS,
     },
     findAccount: (ctx, accountId) => ({ accountId, claims: () => ({ sub: accountId }) }),
     expiresWithSession: () => false,
@@ -57,7 +66,7 @@ const mTLS = {
   certificateBoundAccessTokens: true,
   selfSignedTlsClientAuth: true,
   tlsClientAuth: true,
-  getCertificate: (ctx) => ctx.req.socket.getPeerX509Certificate(),
+  getCertificate: (ctx) => ctx.req.socket.getPeerX509Certificate?.(), // over TLS
   certificateAuthorized: (ctx) => ctx.req.socket.authorized,
   certificateSubjectMatches: (ctx, property, expected) =>
     property === 'tls_client_auth_san_dns' &&

@@ -1,12 +1,13 @@
 // An authorization server for tests: oidc-provider on free ports of the loopback interface.
 //
 // The first line of stdin brings the certificates: {"ca", "certificate", "key", "self_signed"}. When it
-// listens it prints one line: {"issuer", "tls_issuer", "control", "keys"}. It ends with its stdin.
+// listens it prints one line: {"issuer", "mtls", "control", "keys"}. It ends with its stdin.
 
 import { once } from 'node:events';
 import http from 'node:http';
 import https from 'node:https';
 import { createInterface } from 'node:readline';
+import { normalize } from 'oidc-provider/lib/helpers/user_codes.js';
 import { allow, authorize } from './browser.mjs';
 import { signingKeys } from './keys.mjs';
 import { provider } from './provider.mjs';
@@ -27,18 +28,26 @@ const secure = await listen(
   }),
 );
 const issuer = `http://${plain.host}`;
-const tls_issuer = `https://${secure.host}`;
-plain.server.on('request', provider(issuer, { keys, settings, log }).callback());
-secure.server.on('request', provider(tls_issuer, { keys, settings, log, tls }).callback());
+const mtls = `https://${secure.host}`;
+const server = provider(issuer, { keys, settings, log, tls, mtls });
+for (const listener of [plain, secure]) listener.server.on('request', server.callback());
 
 const control = await listen(http.createServer(answer));
 console.log(
-  JSON.stringify({ issuer, tls_issuer, control: `http://${control.host}`, keys: keys.pem }),
+  JSON.stringify({ issuer, mtls, control: `http://${control.host}`, keys: keys.pem }),
 );
 
 async function listen(server) {
   await once(server.listen(0, '127.0.0.1'), 'listening');
   return { server, host: `127.0.0.1:${server.address().port}` };
+}
+
+// Has a device's code be as old as it can get.
+async function expire({ user_code }) {
+  const code = await server.DeviceCode.findByUserCode(normalize(user_code));
+  const { payload } = await code.getValueAndPayload();
+  await code.adapter.upsert(code.jti, { ...payload, exp: payload.iat }, 60);
+  return {};
 }
 
 async function answer(request, response) {
@@ -47,6 +56,7 @@ async function answer(request, response) {
     '/configure': (changes) => Object.assign(settings, changes),
     '/authorize': authorize,
     '/allow': allow,
+    '/expire': expire,
   };
   let body = '';
   for await (const chunk of request) body += chunk;
