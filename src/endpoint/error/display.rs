@@ -1,0 +1,198 @@
+//! What an error of the token endpoint says, and what it advises.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::{EndpointError, may_pass};
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SERVER: &str = "the authorization server at";
+        match self {
+            Self::NoSecret { url, cause } => write!(
+                f,
+                "there is no client secret for {url}: its provider failed ({cause}); check where \
+                 it reads from"
+            ),
+            Self::UnusableSecret { url, problem } => {
+                write!(f, "the client secret for {url} can't be sent: {problem}")
+            }
+            #[cfg(feature = "jwt")]
+            Self::Unsigned { url, cause } => {
+                write!(f, "the client can't be authenticated at {url}: {cause}")
+            }
+            Self::NoCertificate { url, cause } => write!(
+                f,
+                "there is no client certificate for {url}: its provider failed ({cause}); check \
+                 where it reads from"
+            ),
+            Self::UnusableCertificate { url, problem } => {
+                write!(
+                    f,
+                    "the client certificate for {url} can't be shown: {problem}"
+                )
+            }
+            Self::CertificateRefused { url, problem, .. } => write!(
+                f,
+                "{SERVER} {url} refused the client's certificate, or wants one ({problem}); check \
+                 that the client has it (ClientAuth::tls), that it hasn't expired, and that the \
+                 server trusts it"
+            ),
+            Self::Unreachable {
+                url,
+                problem,
+                advice,
+                ..
+            } => write!(
+                f,
+                "{SERVER} {url} can't be reached ({problem}), and nothing was sent; {advice}"
+            ),
+            Self::Interrupted { url, problem, .. } => {
+                write!(
+                    f,
+                    "the connection to {SERVER} {url} broke before the answer was complete \
+                     ({problem}); trying again may help"
+                )?;
+                if url.starts_with("http://") {
+                    f.write_str(", unless it is an https server")?;
+                }
+                Ok(())
+            }
+            Self::TimedOut { url, limit } => write!(
+                f,
+                "{SERVER} {url} didn't answer within {limit:?}; trying again may help, or a longer \
+                 .timeout(…)"
+            ),
+            Self::TooLarge { url, status } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with more than 1 MiB: is this the token \
+                 endpoint's URL?",
+                status.as_u16()
+            ),
+            Self::Redirected {
+                url,
+                status,
+                origin,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} and points to {}; token requests follow no \
+                 redirects, as they carry secrets: set the URL to the final one",
+                status.as_u16(),
+                origin.as_deref().unwrap_or("no place")
+            ),
+            Self::Refused {
+                url,
+                status,
+                code,
+                description,
+                uri,
+                ..
+            } => {
+                let (what, advice) = judged(*status, code.as_deref());
+                write!(f, "{SERVER} {url} {what}: ")?;
+                if let Some(code) = code {
+                    f.write_str(code)?;
+                    if let Some(description) = description {
+                        write!(f, " ({description})")?;
+                    }
+                    if let Some(uri) = uri {
+                        write!(f, " <{uri}>")?;
+                    }
+                    f.write_str(", ")?;
+                }
+                write!(f, "HTTP {}; {advice}", status.as_u16())
+            }
+            Self::NotATokenResponse {
+                url,
+                status,
+                content_type,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with {}, not a token response: is this the token \
+                 endpoint's URL?",
+                status.as_u16(),
+                content_type.as_deref().unwrap_or("no content type")
+            ),
+            Self::Malformed { url, problem } => write!(
+                f,
+                "{SERVER} {url} sent a token response that breaks RFC 6749 §5.1: {problem}; is \
+                 this the token endpoint's URL? If it is, tell the server's operator"
+            ),
+            Self::DeviceAuthorization {
+                url,
+                status,
+                problem,
+            } => write!(
+                f,
+                "{SERVER} {url} answered HTTP {} with what is no device authorization response \
+                 (RFC 8628 §3.2): {problem}; is this the device authorization endpoint's URL? If it \
+                 is, tell the server's operator",
+                status.as_u16()
+            ),
+            Self::TokenType { url, token_type } => {
+                write!(
+                    f,
+                    "{SERVER} {url} sent a token of the type \"{token_type}\"; "
+                )?;
+                f.write_str(if token_type.eq_ignore_ascii_case("dpop") {
+                    "DPoP isn't supported: let the server issue Bearer tokens to this client"
+                } else {
+                    "only Bearer can be used: let the server issue such tokens to this client"
+                })
+            }
+            Self::Token { url, cause } => {
+                write!(f, "{SERVER} {url} sent a token that can't be used: {cause}")
+            }
+        }
+    }
+}
+
+/// What the server did by refusing, and what to do about it.
+fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str) {
+    match (code, status.as_u16()) {
+        _ if may_pass(status, code) => (
+            "can't serve requests now",
+            "trying again later may help; if it lasts, ask its operator",
+        ),
+        (Some("invalid_client"), _) | (None, 401 | 403) => (
+            "refused the client",
+            "check the client id, the secret and the method (ClientAuth::basic or ::post)",
+        ),
+        (Some("unauthorized_client"), _) => (
+            "refused the client",
+            "allow the client this grant at the authorization server",
+        ),
+        (Some("unsupported_grant_type"), _) => (
+            "refused the grant",
+            "check the token endpoint's URL, and whether the server offers this grant",
+        ),
+        (Some("invalid_grant"), _) => (
+            "refused the grant",
+            "it is expired, revoked, used up or another client's: get a new one (for a refresh \
+             token: log in again)",
+        ),
+        (Some("invalid_scope"), _) => (
+            "refused the scope",
+            "check the scope, and which scopes the client may have",
+        ),
+        (Some("invalid_target"), _) => (
+            "refused the target",
+            "check the parameters resource and audience",
+        ),
+        // RFC 7009 §2.2.1
+        (Some("unsupported_token_type"), _) => (
+            "refused to revoke the token",
+            "it doesn't revoke tokens of this kind: they live until they expire",
+        ),
+        (None, 404 | 405 | 410) => ("refused the request", "check the endpoint's URL"),
+        (None, _) => (
+            "refused the request",
+            "check the endpoint's URL, the client's credentials and the parameters",
+        ),
+        (Some(_), _) => (
+            "refused the request",
+            "check the grant, the scope and the parameters (.param)",
+        ),
+    }
+}

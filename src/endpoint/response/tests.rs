@@ -1,0 +1,236 @@
+use std::time::UNIX_EPOCH;
+
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::{secret::SecretString, source::TokenError};
+
+fn answer(status: u16, headers: &[(HeaderName, &str)], body: &[u8]) -> Answer {
+    let value = |text: &&str| HeaderValue::from_str(text).unwrap();
+    Answer {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: headers.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
+        body: Zeroizing::new(body.to_vec()),
+    }
+}
+
+fn judge(answer: &Answer, assume_lifetime: Option<Duration>) -> Result<AccessToken, TokenError> {
+    let expectation = Expectation {
+        url: &Arc::from("https://as.example/token"),
+        secrets: &Redactor::new([SecretString::from(String::from("s3cr3t"))]),
+        assume_lifetime,
+        wrapped: &JsonPointer::parse("/data/0").unwrap(),
+        now: UNIX_EPOCH,
+    };
+    let response = expectation.judge(answer).map_err(TokenError::from)?;
+    Ok(response.token)
+}
+
+fn token(body: &str) -> AccessToken {
+    judge(&answer(200, &[], body.as_bytes()), None)
+        .unwrap_or_else(|error| panic!("{body}: {error}"))
+}
+
+fn error(answer: &Answer) -> TokenError {
+    judge(answer, None).expect_err("there should be no token")
+}
+
+fn malformed(body: &str) -> String {
+    let error = error(&answer(200, &[], body.as_bytes()));
+    assert!(!error.is_transient(), "{body}: {error}");
+    assert_eq!(error.oauth_code(), None, "{body}");
+    error.to_string()
+}
+
+#[test]
+fn rfc_6749_section_5_1() {
+    let token = token(
+        r#"{"access_token":"2YotnFZFEjr1zCsicMWpAA","token_type":"Bearer","expires_in":3600,
+            "refresh_token":"tGzv3JOkF0XG5Qx2TlKWIA","example_parameter":"example_value"}"#,
+    );
+    assert_eq!(token.expose_secret(), "2YotnFZFEjr1zCsicMWpAA");
+    assert_eq!(token.lifetime(), Some(Duration::from_secs(3600)));
+    assert_eq!(token.scope(), None);
+}
+
+#[test]
+fn an_assumed_lifetime_stands_in_for_an_unknown_one_only() {
+    let assumed = Some(Duration::from_secs(7));
+    for (text, expected) in [("null", 7), ("0", 7), ("-1", 7), ("60", 60)] {
+        let body = format!(r#"{{"access_token":"a","expires_in":{text}}}"#);
+        let token = judge(&answer(200, &[], body.as_bytes()), assumed).unwrap();
+        assert_eq!(
+            token.lifetime(),
+            Some(Duration::from_secs(expected)),
+            "{text}"
+        );
+    }
+}
+
+// rules 15, 22
+#[test]
+fn only_bearer_tokens_are_understood() {
+    for kind in ["\"BEARER\"", "\"bearer\"", "null"] {
+        token(&format!(r#"{{"access_token":"a","token_type":{kind}}}"#));
+    }
+    let refused = |kind| malformed(&format!(r#"{{"access_token":"a","token_type":{kind}}}"#));
+    assert!(refused(r#""DPoP""#).contains("DPoP isn't supported"));
+    assert!(refused(r#""Bearer\r\nX: s3cr3t""#).contains(r#""Bearer\r\nX: [redacted]""#));
+    assert!(refused(r#""""#).contains("only Bearer"));
+    assert!(refused("1").contains("token_type"));
+}
+
+#[test]
+fn a_malformed_answer_is_never_repeated() {
+    for body in [
+        r#"{"access_token":"hunter2","access_token":"hunter2"}"#,
+        r#"{"access_token":["hunter2"]}"#,
+        r#"{"access_token":"hunter2\r\n"}"#,
+        r#"{"access_token":"a","expires_in":"hunter2"}"#,
+        r#"{"access_token":"a","scope":{"hunter2":1}}"#,
+        r#"{"access_token":"hunter2"} trailing"#,
+        r#"{"token":"hunter2"}"#,
+        "hunter2",
+    ] {
+        let error = error(&answer(200, &[], body.as_bytes()));
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+// rule 10
+#[test]
+fn what_the_server_says_besides_is_handed_on_or_makes_it_malformed() {
+    let scoped = token(r#"{"access_token":"a","scope":["read","write"]}"#);
+    assert_eq!(scoped.scope(), Some("read write"));
+    assert!(malformed(r#"{"access_token":"a","scope":1}"#).contains("scope"));
+    assert!(malformed(r#"{"access_token":"a","expires_in":"soon"}"#).contains("expires_in"));
+    assert!(malformed(r#"{"access_token":"a","expires_in":1e400}"#).contains("no content type"));
+
+    let later = answer(503, &[(RETRY_AFTER, "120")], b"");
+    assert_eq!(error(&later).retry_after(), Some(Duration::from_secs(120)));
+}
+
+#[test]
+fn the_label_matters_for_forms_only() {
+    let json = br#"{"access_token":"a"}"#;
+    for label in [
+        "text/html",
+        "text/plain; charset=utf-8",
+        "application/x+json",
+    ] {
+        assert!(
+            judge(&answer(200, &[(CONTENT_TYPE, label)], json), None).is_ok(),
+            "{label}"
+        );
+    }
+    for label in [
+        "text/plain",
+        "Application/X-WWW-Form-Urlencoded;charset=utf-8",
+    ] {
+        let form = answer(200, &[(CONTENT_TYPE, label)], b"access_token=a&scope=x\r\n");
+        let token = judge(&form, None).unwrap_or_else(|error| panic!("{label}: {error}"));
+        assert_eq!(token.scope(), Some("x"));
+    }
+    assert_eq!(
+        token("\u{feff}\r\n {\"access_token\":\"a\"} ").expose_secret(),
+        "a"
+    );
+}
+
+#[test]
+fn html_asks_whether_the_url_is_right() {
+    let html = answer(
+        200,
+        &[(CONTENT_TYPE, "text/html; charset=utf-8")],
+        b"<html>",
+    );
+    assert_eq!(
+        error(&html).to_string(),
+        "the authorization server at https://as.example/token answered HTTP 200 with \
+         text/html, not a token response: is this the token endpoint's URL?"
+    );
+    assert!(
+        error(&answer(404, &[], b"<html>"))
+            .to_string()
+            .contains("endpoint's URL")
+    );
+}
+
+// rule 19
+#[test]
+fn a_refusal_says_who_must_do_what() {
+    let body = br#"{"error":"invalid_client","error_description":"bad secret s3cr3t\n"}"#;
+    let error = error(&answer(401, &[], body));
+    assert_eq!(
+        error.to_string(),
+        "the authorization server at https://as.example/token refused the client: \
+         invalid_client (bad secret [redacted]\\n), HTTP 401; check the client id, the secret \
+         and the method (ClientAuth::basic or ::post)"
+    );
+    assert_eq!(error.oauth_code(), Some("invalid_client"));
+    assert!(!error.is_transient());
+    assert!(!format!("{error:?}").contains("s3cr3t"));
+}
+
+#[test]
+fn an_error_wins_over_a_token_unless_it_says_nothing() {
+    let with = |error: &str| {
+        let body = format!(r#"{{"access_token":"a","error":{error}}}"#);
+        judge(&answer(200, &[], body.as_bytes()), None)
+    };
+    assert_eq!(
+        with("\"invalid_grant\"").unwrap_err().oauth_code(),
+        Some("invalid_grant")
+    );
+    for nothing in ["null", "\"\"", "{\"code\":1}"] {
+        assert!(with(nothing).is_ok(), "{nothing}");
+    }
+}
+
+#[test]
+fn what_may_pass_is_told_from_what_lasts() {
+    for (status, body, transient) in [
+        (429, "", true),
+        (408, "", true),
+        (500, r#"{"error":"invalid_grant"}"#, true),
+        (503, "<html>", true),
+        (400, r#"{"error":"temporarily_unavailable"}"#, true),
+        (400, r#"{"error":"server_error"}"#, true),
+        (400, r#"{"error":"slow_down"}"#, true),
+        (400, r#"{"error":"invalid_scope"}"#, false),
+        (400, "", false),
+        (403, "", false),
+        (404, "", false),
+    ] {
+        let error = error(&answer(status, &[], body.as_bytes()));
+        assert_eq!(error.is_transient(), transient, "{status} {body}");
+    }
+}
+
+// rules 83, F28
+#[test]
+fn a_redirect_names_the_origin_and_nothing_of_its_query() {
+    for (location, part) in [
+        (
+            "https://id:pw@login.example/x?s=s3cr3t",
+            "https://login.example;",
+        ),
+        ("/login?s=s3cr3t", "https://as.example;"),
+        ("//login.example/?s=s3cr3t", "https://login.example;"),
+        ("", "no place;"),
+    ] {
+        let error = error(&answer(
+            302,
+            &[(LOCATION, location)],
+            br#"{"access_token":"a"}"#,
+        ));
+        let message = error.to_string();
+        assert!(
+            message.contains(part) && !message.contains("pw"),
+            "{message}"
+        );
+        assert!(!error.is_transient() && !format!("{error:?}").contains("s3cr3t"));
+    }
+}
