@@ -4,7 +4,8 @@ use std::{error::Error, fmt, fs, net::IpAddr, ops::Deref, path::PathBuf, sync::A
 
 use zeroize::Zeroizing;
 
-/// A client secret: a value, or a provider that is asked at each token request.
+/// A secret, such as the client's, a refresh token, a key, a certificate or a token: a value, or a
+/// provider that is asked whenever it is needed.
 ///
 /// It never prints, and its memory is overwritten when it is dropped. A provider lets a secret be
 /// rotated while the program runs, without a restart:
@@ -28,10 +29,10 @@ enum Kind {
 }
 
 impl Secret {
-    /// A secret that `provider` is asked for at each token request.
+    /// A secret that `provider` is asked for whenever it is needed, as at each token request.
     ///
     /// The provider may read a small file; it must not block for long. Its error ends that one
-    /// token request as a transient failure.
+    /// request as a transient failure.
     pub fn provided_by<F>(provider: F) -> Self
     where
         F: Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
@@ -39,11 +40,11 @@ impl Secret {
         Self(Kind::Provider(Arc::new(provider)))
     }
 
-    /// A secret that stands in a file, which is read at each token request, so that a rotated one
-    /// needs no restart.
+    /// A secret that stands in a file, which is read whenever the secret is needed, so that a
+    /// rotated one needs no restart.
     ///
     /// One line break at its end, `\n` or `\r\n`, isn't part of it. A file that can't be read ends
-    /// that one token request as a transient failure, which names the file.
+    /// that one request as a transient failure, which names the file.
     pub fn from_file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         Self::provided_by(move || {

@@ -63,7 +63,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Adds a form parameter to each token request; by default there are only those of the grant.
+    /// Adds a parameter to each token request and each device authorization request; by default
+    /// there are only those of the grant.
     ///
     /// An empty value is left out. `resource` and `audience` may be given several times
     /// (RFC 8707 §2); any other parameter twice, or one that this crate sends itself, is refused
@@ -74,8 +75,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Adds a header to each token request; by default there are only those that the request
-    /// needs.
+    /// Adds a header to each request to the authorization server; by default there are only those
+    /// that the request needs.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers
             .push((name.into(), SecretString::from(value.into())));
@@ -88,8 +89,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Sets where in a JSON answer the object with the token is, as a JSON pointer (RFC 6901) such
-    /// as `/data/token`; by default the answer is that object.
+    /// Sets where in a JSON answer the object with the token, or with a device's codes, is, as a
+    /// JSON pointer (RFC 6901) such as `/data/token`; by default the answer is that object.
     ///
     /// Where the pointer leads to nothing, as in most errors, the answer itself counts.
     pub fn answer_at(mut self, pointer: impl Into<String>) -> Self {
@@ -106,15 +107,15 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Sets how long a token request may take in all, from connecting to the last byte of the
-    /// answer; 10 seconds by default.
+    /// Sets how long each request to the authorization server may take in all, from connecting to
+    /// the last byte of the answer; 10 seconds by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets what carries token requests; by default it is hyper over rustls with the system's root
-    /// certificates (feature `https-client`).
+    /// Sets what carries the requests to the authorization server; by default it is hyper over
+    /// rustls with the system's root certificates (feature `https-client`).
     ///
     /// Any Tower HTTP service will do, such as one that goes through a proxy. It must not follow
     /// redirects, which would hand the client's secret on. Its body is read up to 1 MiB, and the
@@ -145,8 +146,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Lets token requests travel over plain `http` to other machines; by default only to
-    /// loopback.
+    /// Lets requests to the authorization server travel over plain `http` to other machines; by
+    /// default only to loopback.
     ///
     /// Whoever can listen reads the client's secret and the token. Meant for a network that
     /// encrypts by itself, such as a service mesh.

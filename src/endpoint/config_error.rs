@@ -81,6 +81,16 @@ pub enum EndpointConfigError {
         /// What the server lists.
         offered: String,
     },
+    /// The server's metadata doesn't list the algorithm that the client's JWT is signed with.
+    #[non_exhaustive]
+    SigningAlgorithm {
+        /// The method's name, such as "private_key_jwt".
+        method: String,
+        /// The algorithm (RFC 7518 §3.1), such as "ES256".
+        algorithm: &'static str,
+        /// What the server lists.
+        offered: String,
+    },
     /// The client certificate can't be shown.
     #[non_exhaustive]
     ClientCertificate {
@@ -152,6 +162,16 @@ impl fmt::Display for EndpointConfigError {
                 f,
                 "the client authenticates by {method}, and the server's metadata lists only \
                  {offered}; choose one of these for .client_auth(…), or, if the list is wrong, \
+                 describe the server by TokenEndpoint::builder(…)"
+            ),
+            Self::SigningAlgorithm {
+                method,
+                algorithm,
+                offered,
+            } => write!(
+                f,
+                "the client's {method} is signed with {algorithm}, and the server's metadata lists \
+                 only {offered}; sign with one of these (SigningKey), or, if the list is wrong, \
                  describe the server by TokenEndpoint::builder(…)"
             ),
             Self::ClientCertificate { problem } => {

@@ -74,9 +74,10 @@ pub(crate) use self::{
 /// The grants, such as [`ClientCredentials`](crate::ClientCredentials), are built on one. Clones
 /// are cheap and share the transport.
 ///
-/// A token request follows no redirect (it would hand the client's secret to wherever the redirect
-/// points), goes through no proxy, uses plain `http` to loopback only, has a total deadline and
-/// reads at most 1 MiB.
+/// Where it is known, the server's other endpoints belong to it: those for logins, device codes and
+/// revocation. A request to any of them follows no redirect (it would hand the client's secret to
+/// wherever the redirect points), goes through no proxy, uses plain `http` to loopback only, has a
+/// total deadline and reads at most 1 MiB.
 ///
 /// ```
 /// # #[cfg(feature = "https-client")] {

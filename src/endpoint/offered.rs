@@ -30,7 +30,10 @@ impl Offered {
         }
         match asked.other_way() {
             Some(other) if self.has(&other) => Ok(other),
-            _ => Err(refusal(&asked.method_names().join(" or "), &self.methods)),
+            _ => Err(EndpointConfigError::AuthMethod {
+                method: asked.method_names().join(" or "),
+                offered: shown(&self.methods),
+            }),
         }
     }
 
@@ -44,8 +47,11 @@ impl Offered {
             Some(alg)
                 if !self.signing_algs.is_empty() && !self.signing_algs.iter().any(|a| a == alg) =>
             {
-                let method = format!("{} with {alg}", asked.method_names().join(" or "));
-                Err(refusal(&method, &self.signing_algs))
+                Err(EndpointConfigError::SigningAlgorithm {
+                    method: asked.method_names().join(" or "),
+                    algorithm: alg,
+                    offered: shown(&self.signing_algs),
+                })
             }
             _ => Ok(asked),
         }
@@ -93,12 +99,9 @@ impl ClientAuth {
 /// RFC 8705 §2.1.1 and §2.2.1.
 const TLS_NAMES: &[&str] = &["tls_client_auth", "self_signed_tls_client_auth"];
 
-fn refusal(method: &str, offered: &[String]) -> EndpointConfigError {
-    EndpointConfigError::AuthMethod {
-        method: method.to_owned(),
-        // The server's own words.
-        offered: Redactor::new([]).clean(&offered.join(", ")),
-    }
+/// The server's own words.
+fn shown(offered: &[String]) -> String {
+    Redactor::new([]).clean(&offered.join(", "))
 }
 
 #[cfg(test)]
@@ -156,9 +159,11 @@ mod tests {
             let outcome = Offered::new(methods(), algs).agree(asked);
             assert_eq!(outcome.is_ok(), agreed);
             if let Err(error) = outcome {
-                assert!(
-                    error.to_string().contains("client_secret_jwt with HS256"),
-                    "{error}"
+                assert_eq!(
+                    error.to_string(),
+                    "the client's client_secret_jwt is signed with HS256, and the server's \
+                     metadata lists only ES256; sign with one of these (SigningKey), or, if the \
+                     list is wrong, describe the server by TokenEndpoint::builder(…)"
                 );
             }
         }

@@ -8,7 +8,7 @@ const SHOWN: usize = 256;
 /// The shortest secret that is looked for.
 const SHORTEST: usize = 3;
 
-/// Knows the secrets of one token request, to keep them out of what is shown of its answer.
+/// Knows the secrets of one request, to keep them out of what is shown of its answer.
 pub(super) struct Redactor {
     /// Longest first, so that the base64 of a secret isn't shown for the secret inside it.
     secrets: Vec<SecretString>,

@@ -24,7 +24,7 @@ pub enum Encoding {
     Json,
 }
 
-/// A request in the making: its parameters, not yet encoded.
+/// A request to one of the server's endpoints in the making: its parameters, not yet encoded.
 pub(super) struct TokenRequest {
     params: Vec<(String, SecretString)>,
     authorization: Option<HeaderValue>,
@@ -73,7 +73,7 @@ impl TokenRequest {
     }
 
     /// RFC 6749 §3.2: "The client MUST use the HTTP "POST" method when making access token
-    /// requests."
+    /// requests." RFC 8628 §3.1 and RFC 7009 §2.1 have it for theirs.
     pub(super) fn into_http(
         self,
         uri: &Uri,

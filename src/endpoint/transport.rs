@@ -1,4 +1,4 @@
-//! Send: the way of a token request to the server and back, by any Tower service.
+//! Send: the way of a request to the server and back, by any Tower service.
 
 use std::{
     error::Error,

@@ -1,4 +1,4 @@
-//! Where token requests go: checked once, and shown without what may be secret.
+//! Where requests to the authorization server go: checked once, and shown without what may be secret.
 
 use std::sync::Arc;
 

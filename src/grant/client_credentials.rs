@@ -162,7 +162,7 @@ impl fmt::Display for NotConfidential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "the client credentials grant needs a client with credentials (RFC 6749 §4.4), and \
-             this one has none; use ClientAuth::basic or ::post",
+             this one has none; choose a method that proves who it is (ClientAuth)",
         )
     }
 }

@@ -101,7 +101,8 @@ impl Discovery {
         self
     }
 
-    /// Sets how long the search may take in all, and later a token request; 10 seconds by default.
+    /// Sets how long the search may take in all, and later each request to the server; 10 seconds
+    /// by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -129,8 +130,8 @@ impl Discovery {
         self
     }
 
-    /// Lets the search and later token requests travel over plain `http` to other machines; by
-    /// default only to loopback.
+    /// Lets the search and later requests to the server travel over plain `http` to other machines;
+    /// by default only to loopback.
     ///
     /// Whoever is on the way can then say where the client's secret is sent.
     pub fn allow_plaintext(mut self) -> Self {

@@ -1,4 +1,4 @@
-//! What an error of the token endpoint says, and what it advises.
+//! What an error of an endpoint says, and what it advises.
 
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl fmt::Display for EndpointError {
             ),
             Self::TooLarge { url, status } => write!(
                 f,
-                "{SERVER} {url} answered HTTP {} with more than 1 MiB: is this the token \
+                "{SERVER} {url} answered HTTP {} with more than 1 MiB: is this the \
                  endpoint's URL?",
                 status.as_u16()
             ),
@@ -76,8 +76,8 @@ impl fmt::Display for EndpointError {
                 origin,
             } => write!(
                 f,
-                "{SERVER} {url} answered HTTP {} and points to {}; token requests follow no \
-                 redirects, as they carry secrets: set the URL to the final one",
+                "{SERVER} {url} answered HTTP {} and points to {}; redirects aren't followed, \
+                 as requests carry secrets: set the URL to the final one",
                 status.as_u16(),
                 origin.as_deref().unwrap_or("no place")
             ),
@@ -157,7 +157,7 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
         ),
         (Some("invalid_client"), _) | (None, 401 | 403) => (
             "refused the client",
-            "check the client id, the secret and the method (ClientAuth::basic or ::post)",
+            "check the client id, its secret, key or certificate, and the method (ClientAuth)",
         ),
         (Some("unauthorized_client"), _) => (
             "refused the client",

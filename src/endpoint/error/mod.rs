@@ -1,4 +1,4 @@
-//! Why a token endpoint gave no token, and whose turn it is then.
+//! Why a request to the authorization server failed, and whose turn it is then.
 
 mod display;
 
@@ -13,7 +13,8 @@ use crate::{
     token::InvalidToken,
 };
 
-/// Why a token endpoint gave no token; found by downcasting [`TokenError::get_ref`].
+/// Why a request to the authorization server failed, whichever endpoint it went to; found by
+/// downcasting [`TokenError::get_ref`].
 ///
 /// URLs stand up to their query. Text of the server is escaped, cut, and shows no secret that was
 /// sent to it.
@@ -23,7 +24,7 @@ pub enum EndpointError {
     /// The provider of the client's secret failed. Nothing was sent. May pass.
     #[non_exhaustive]
     NoSecret {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What the provider said.
         cause: BoxError,
@@ -31,7 +32,7 @@ pub enum EndpointError {
     /// The client's secret can't be sent as the method asks. Nothing was sent. The caller's turn.
     #[non_exhaustive]
     UnusableSecret {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What is wrong with it.
         problem: &'static str,
@@ -41,7 +42,7 @@ pub enum EndpointError {
     #[cfg(feature = "jwt")]
     #[non_exhaustive]
     Unsigned {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// Why not.
         cause: SigningError,
@@ -49,7 +50,7 @@ pub enum EndpointError {
     /// The provider of the client's certificate or its key failed. Nothing was sent. May pass.
     #[non_exhaustive]
     NoCertificate {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What the provider said.
         cause: BoxError,
@@ -58,7 +59,7 @@ pub enum EndpointError {
     /// sent. May pass, as when they are being rotated.
     #[non_exhaustive]
     UnusableCertificate {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What is wrong with it.
         problem: &'static str,
@@ -67,7 +68,7 @@ pub enum EndpointError {
     /// operator's turn.
     #[non_exhaustive]
     CertificateRefused {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What the innermost cause says.
         problem: String,
@@ -77,7 +78,7 @@ pub enum EndpointError {
     /// DNS, the connection or TLS failed. Nothing was sent. May pass.
     #[non_exhaustive]
     Unreachable {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What the innermost cause says.
         problem: String,
@@ -89,7 +90,7 @@ pub enum EndpointError {
     /// The connection broke before the answer was complete. May pass.
     #[non_exhaustive]
     Interrupted {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What the innermost cause says.
         problem: String,
@@ -99,7 +100,7 @@ pub enum EndpointError {
     /// The answer wasn't complete in time. May pass.
     #[non_exhaustive]
     TimedOut {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// How long it was waited for.
         limit: Duration,
@@ -107,7 +108,7 @@ pub enum EndpointError {
     /// The answer is larger than 1 MiB. The operator's turn.
     #[non_exhaustive]
     TooLarge {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The answer's status.
         status: StatusCode,
@@ -115,7 +116,7 @@ pub enum EndpointError {
     /// The server pointed elsewhere; redirects are never followed. The caller's turn.
     #[non_exhaustive]
     Redirected {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The answer's status.
         status: StatusCode,
@@ -125,7 +126,7 @@ pub enum EndpointError {
     /// The server answered with an error. It may pass if the server said so.
     #[non_exhaustive]
     Refused {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The answer's status.
         status: StatusCode,
@@ -141,7 +142,7 @@ pub enum EndpointError {
     /// The answer is neither JSON nor a form. The caller's or the operator's turn.
     #[non_exhaustive]
     NotATokenResponse {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The answer's status.
         status: StatusCode,
@@ -152,7 +153,7 @@ pub enum EndpointError {
     /// turn.
     #[non_exhaustive]
     Malformed {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What is wrong with it.
         problem: &'static str,
@@ -161,7 +162,7 @@ pub enum EndpointError {
     /// operator's turn.
     #[non_exhaustive]
     DeviceAuthorization {
-        /// The device authorization endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The answer's status.
         status: StatusCode,
@@ -171,7 +172,7 @@ pub enum EndpointError {
     /// The token is of a type that can't be used (RFC 6749 §7.1). The operator's turn.
     #[non_exhaustive]
     TokenType {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// The type.
         token_type: String,
@@ -179,7 +180,7 @@ pub enum EndpointError {
     /// The token can't be sent. The operator's turn.
     #[non_exhaustive]
     Token {
-        /// The token endpoint.
+        /// The URL of the request.
         url: Arc<str>,
         /// What is wrong with it.
         cause: InvalidToken,

@@ -166,8 +166,8 @@ fn a_refusal_says_who_must_do_what() {
     assert_eq!(
         error.to_string(),
         "the authorization server at https://as.example/token refused the client: \
-         invalid_client (bad secret [redacted]\\n), HTTP 401; check the client id, the secret \
-         and the method (ClientAuth::basic or ::post)"
+         invalid_client (bad secret [redacted]\\n), HTTP 401; check the client id, its secret, \
+         key or certificate, and the method (ClientAuth)"
     );
     assert_eq!(error.oauth_code(), Some("invalid_client"));
     assert!(!error.is_transient());
