@@ -1,13 +1,23 @@
-//! The token endpoint: authenticate the client, encode the request, send, parse the answer.
+//! The authorization server's endpoints: authenticate the client, encode the request, send, parse
+//! the answer.
 //!
 //! ```text
-//! grant ──▶ client_auth ──▶ request ──▶ transport ──▶ response ──▶ TokenResponse
-//!           (authenticate)  (encode)    (send)        (parse)      or TokenError
+//! builder, checked once: checks, url, server, client_auth, offered, carrier ──▶ TokenEndpoint
+//!    ▲
+//! discovery (the server's metadata)
+//!
+//! grant ──▶ TokenRequest ──▶ client_auth ──▶ request ──▶ transport ──▶ what was asked for
+//!           (parameters)     (authenticate)  (encode)    (send)        or EndpointError
+//!
+//! exchange          the token endpoint               response ──▶ TokenResponse
+//! authorize_device  the device authorization one     device ──▶ DeviceAuthorization
+//! revoke            the revocation one               revocation ──▶ nothing
+//! login             the authorization one: its URL is the browser's to ask, nothing is sent
 //! ```
 //!
-//! Every grant asks here, so what holds for all token requests is decided here once: where they may
-//! go (`url`), how long they may take (`transport`), and what of an answer may be shown
-//! (`redact`).
+//! Every grant asks here, so what holds for all requests is decided here once: where they may go
+//! (`url`), how long they may take (`Inner::send`), how much of an answer is read (`transport`),
+//! and what of it may be shown (`redact`).
 
 mod builder;
 mod carrier;
