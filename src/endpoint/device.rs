@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::{
     Encoding, EndpointError, TokenEndpoint,
     fields::Fields,
-    response::{Expectation, fields},
+    response::Expectation,
     transport::Answer,
-    values::{lifetime, owned_text, text},
+    values::{lifetime, owned_text},
 };
 use crate::{secret::SecretString, source::TokenError};
 
@@ -39,28 +39,14 @@ impl TokenEndpoint {
             return Ok(None);
         };
         let (answer, secrets) = endpoint.ask(url, params, Encoding::Form).await?;
-        let expectation = Expectation {
-            url: &url.shown,
-            secrets: &secrets,
-            assume_lifetime: None,
-            wrapped: &endpoint.wrapped,
-            now: endpoint.clock.now().wall,
-        };
+        let expectation = endpoint.expectation(url, &secrets);
         Ok(Some(expectation.device_authorization(&answer)?))
     }
 }
 
 impl Expectation<'_> {
     fn device_authorization(&self, answer: &Answer) -> Result<DeviceAuthorization, EndpointError> {
-        if answer.status.is_redirection() {
-            return Err(self.redirected(answer));
-        }
-        let fields = fields(answer, self.wrapped);
-        // An error is one in a 200, too.
-        let code = fields.as_ref().and_then(|fields| text(&fields.error));
-        if code.is_some() || !answer.status.is_success() {
-            return Err(self.refused(answer, code, fields.as_ref()));
-        }
+        let fields = self.accepted(answer)?;
         let broken = |problem| EndpointError::DeviceAuthorization {
             url: self.url.clone(),
             status: answer.status,

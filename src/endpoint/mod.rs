@@ -144,10 +144,9 @@ impl TokenEndpoint {
         grant: &[(&str, &str)],
     ) -> Result<TokenResponse, TokenError> {
         let endpoint = &*self.0;
-        let (answer, secrets) = endpoint
-            .ask(&endpoint.url, grant, endpoint.encoding)
-            .await?;
-        Ok(endpoint.parse(&answer, &secrets)?)
+        let url = &endpoint.url;
+        let (answer, secrets) = endpoint.ask(url, grant, endpoint.encoding).await?;
+        Ok(endpoint.expectation(url, &secrets).judge(&answer)?)
     }
 
     /// For what a grant asks of an answer besides.
@@ -209,15 +208,15 @@ impl Inner {
         }
     }
 
-    fn parse(&self, answer: &Answer, secrets: &Redactor) -> Result<TokenResponse, EndpointError> {
-        let expectation = Expectation {
-            url: &self.url.shown,
+    /// What an answer from `url` is judged by.
+    fn expectation<'a>(&'a self, url: &'a EndpointUrl, secrets: &'a Redactor) -> Expectation<'a> {
+        Expectation {
+            url: &url.shown,
             secrets,
             assume_lifetime: self.assume_lifetime,
             wrapped: &self.wrapped,
             now: self.clock.now().wall,
-        };
-        expectation.judge(answer)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Revoke: tells the authorization server that a token is no longer needed (RFC 7009).
 
-use super::{Encoding, TokenEndpoint, request::TokenRequest, response::Expectation};
+use super::{Encoding, TokenEndpoint, request::TokenRequest};
 use crate::{source::TokenError, token::AccessToken};
 
 /// What a token that is revoked is (RFC 7009 §2.1, `token_type_hint`).
@@ -44,14 +44,7 @@ impl TokenEndpoint {
         if answer.status.is_success() {
             return Ok(());
         }
-        let expectation = Expectation {
-            url: &url.shown,
-            secrets: &secrets,
-            assume_lifetime: None,
-            wrapped: &endpoint.wrapped,
-            now: endpoint.clock.now().wall,
-        };
-        expectation.judge(&answer).map(drop)?;
+        endpoint.expectation(url, &secrets).accepted(&answer)?;
         Ok(())
     }
 }

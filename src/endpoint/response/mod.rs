@@ -46,6 +46,18 @@ pub(super) struct Expectation<'a> {
 
 impl Expectation<'_> {
     pub(super) fn judge(&self, answer: &Answer) -> Result<TokenResponse, EndpointError> {
+        match self.accepted(answer)? {
+            Some(fields) => self.granted(fields),
+            None => Err(EndpointError::NotATokenResponse {
+                url: self.url.clone(),
+                status: answer.status,
+                content_type: essence(&answer.headers).map(|text| self.secrets.clean(text)),
+            }),
+        }
+    }
+
+    /// The parameters of an answer that is no refusal; `None` if it has none.
+    pub(super) fn accepted(&self, answer: &Answer) -> Result<Option<Fields>, EndpointError> {
         if answer.status.is_redirection() {
             return Err(self.redirected(answer));
         }
@@ -55,14 +67,7 @@ impl Expectation<'_> {
         if code.is_some() || !answer.status.is_success() {
             return Err(self.refused(answer, code, fields.as_ref()));
         }
-        match fields {
-            Some(fields) => self.granted(fields),
-            None => Err(EndpointError::NotATokenResponse {
-                url: self.url.clone(),
-                status: answer.status,
-                content_type: essence(&answer.headers).map(|text| self.secrets.clean(text)),
-            }),
-        }
+        Ok(fields)
     }
 
     /// RFC 6749 §5.1.
@@ -110,7 +115,7 @@ impl Expectation<'_> {
     }
 
     /// RFC 6749 §5.2.
-    pub(super) fn refused(
+    fn refused(
         &self,
         answer: &Answer,
         code: Option<&str>,
@@ -127,7 +132,7 @@ impl Expectation<'_> {
         }
     }
 
-    pub(super) fn redirected(&self, answer: &Answer) -> EndpointError {
+    fn redirected(&self, answer: &Answer) -> EndpointError {
         EndpointError::Redirected {
             url: self.url.clone(),
             status: answer.status,
@@ -161,7 +166,7 @@ pub(super) fn pointed_to(url: &str, answer: &Answer, secrets: &Redactor) -> Opti
 
 /// The parameters, whatever the answer says it is: servers label JSON as text and HTML. `None` if
 /// it is neither JSON nor a form.
-pub(super) fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
+fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
     let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
     let body = body.unwrap_or(&answer.body).trim_ascii();
     let labelled = |label| {
