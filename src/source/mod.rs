@@ -188,21 +188,27 @@ pub struct TokenError {
 impl TokenError {
     /// A failure that may pass by itself: the network, an overloaded server.
     pub fn transient(error: impl Into<BoxError>) -> Self {
-        Self::new(true, error.into())
+        Self::judged(true, None, None, error.into())
     }
 
     /// A failure that lasts until somebody acts: refused credentials, a wrong URL.
     ///
     /// It is no terminal state: the cache tries again, only less often.
     pub fn permanent(error: impl Into<BoxError>) -> Self {
-        Self::new(false, error.into())
+        Self::judged(false, None, None, error.into())
     }
 
-    fn new(transient: bool, error: BoxError) -> Self {
+    /// For errors that know whether they may pass, and what the server said besides.
+    pub(crate) fn judged(
+        transient: bool,
+        oauth_code: Option<&str>,
+        retry_after: Option<Duration>,
+        error: BoxError,
+    ) -> Self {
         Self {
             transient,
-            oauth_code: None,
-            retry_after: None,
+            oauth_code: oauth_code.map(Arc::from),
+            retry_after,
             error: Arc::from(error),
         }
     }

@@ -83,16 +83,8 @@ impl From<EndpointConfigError> for DiscoveryError {
 /// For sources that discover their endpoint when they are asked for the first token.
 impl From<DiscoveryError> for TokenError {
     fn from(error: DiscoveryError) -> Self {
-        let retry_after = error.retry_after();
-        let wrapped = if error.is_transient() {
-            Self::transient(error)
-        } else {
-            Self::permanent(error)
-        };
-        match retry_after {
-            Some(delay) => wrapped.with_retry_after(delay),
-            None => wrapped,
-        }
+        let (transient, retry_after) = (error.is_transient(), error.retry_after());
+        Self::judged(transient, None, retry_after, error.into())
     }
 }
 

@@ -29,6 +29,7 @@ use super::{
     builder::DEFAULT_TIMEOUT,
     carrier::Carrier,
     checks::{checked_headers, unshown},
+    error::is_unavailable,
     redact::Redactor,
     response::pointed_to,
     transport::{Answer, Failure, Transport},
@@ -237,12 +238,7 @@ impl Search {
 
     fn judge(&self, url: &Arc<str>, answer: &Answer) -> Result<Place, DiscoveryError> {
         let status = answer.status;
-        if status.is_server_error()
-            || matches!(
-                status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-            )
-        {
+        if is_unavailable(status) {
             return Err(DiscoveryError::Unavailable {
                 url: url.clone(),
                 status,

@@ -207,15 +207,15 @@ impl EndpointError {
 
 /// Codes of RFC 6749 §4.1.2.1 that token endpoints send as well, and RFC 8628 §3.5.
 fn may_pass(status: StatusCode, code: Option<&str>) -> bool {
+    let codes = ["temporarily_unavailable", "server_error", "slow_down"];
+    is_unavailable(status) || code.is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether a server says so that it can't answer now (RFC 9110 §15.5.9 and §15.6, RFC 6585 §4).
+pub(super) fn is_unavailable(status: StatusCode) -> bool {
     status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        )
-        || matches!(
-            code,
-            Some("temporarily_unavailable" | "server_error" | "slow_down")
-        )
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
 }
 
 impl From<EndpointError> for TokenError {
@@ -226,18 +226,8 @@ impl From<EndpointError> for TokenError {
             } => (code.clone(), *retry_after),
             _ => (None, None),
         };
-        let mut wrapped = if error.is_transient() {
-            Self::transient(error)
-        } else {
-            Self::permanent(error)
-        };
-        if let Some(code) = code {
-            wrapped = wrapped.with_oauth_code(code);
-        }
-        if let Some(delay) = retry_after {
-            wrapped = wrapped.with_retry_after(delay);
-        }
-        wrapped
+        let transient = error.is_transient();
+        Self::judged(transient, code.as_deref(), retry_after, error.into())
     }
 }
 

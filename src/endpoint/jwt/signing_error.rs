@@ -69,10 +69,6 @@ impl SigningError {
 
 impl From<SigningError> for TokenError {
     fn from(error: SigningError) -> Self {
-        if error.is_transient() {
-            Self::transient(error)
-        } else {
-            Self::permanent(error)
-        }
+        Self::judged(error.is_transient(), None, None, error.into())
     }
 }
