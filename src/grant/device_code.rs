@@ -104,9 +104,8 @@ impl DeviceCode {
         });
 
         // RFC 8628 §3.4.
-        let mut grant =
-            wanted.with(&[("grant_type", GRANT_TYPE), ("device_code", &device_code)])?;
-        grant.retain(|(key, _)| *key != "scope");
+        let grant = [("grant_type", GRANT_TYPE), ("device_code", &device_code)];
+        let grant = wanted.targets_with(&grant)?;
         let expiry = asked.after(lifetime);
         let mut pace = Pace::every(interval);
         loop {

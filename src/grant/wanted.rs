@@ -55,16 +55,33 @@ impl Wanted {
         &'a self,
         grant: &[(&'a str, &'a str)],
     ) -> Result<Vec<(&'a str, &'a str)>, TokenError> {
+        let scope = ("scope", self.scope.as_str());
+        self.targets_after(grant.iter().copied().chain([scope]))
+    }
+
+    /// The grant's parameters, and where the token will be used; for grants that stand for a scope.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub(super) fn targets_with<'a>(
+        &'a self,
+        grant: &[(&'a str, &'a str)],
+    ) -> Result<Vec<(&'a str, &'a str)>, TokenError> {
+        self.targets_after(grant.iter().copied())
+    }
+
+    fn targets_after<'a>(
+        &'a self,
+        params: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<(&'a str, &'a str)>, TokenError> {
         if let Some(invalid) = &self.invalid {
             return Err(invalid.clone());
         }
         let several = |key: &'a str, values: &'a [String]| {
             values.iter().map(move |value| (key, value.as_str()))
         };
-        Ok(grant
-            .iter()
-            .copied()
-            .chain([("scope", self.scope.as_str())])
+        Ok(params
             .chain(several("resource", &self.resources))
             .chain(several("audience", &self.audiences))
             .collect())

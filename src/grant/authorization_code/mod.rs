@@ -300,14 +300,13 @@ impl PendingLogin {
             ..
         } = self.authorization;
         let verifier = self.verifier.as_ref().map_or("", Verifier::reveal);
-        let mut grant = wanted.with(&[
+        // The code stands for a scope; RFC 8707 §2.2 has the resources here as well.
+        let grant = wanted.targets_with(&[
             ("grant_type", "authorization_code"),
             ("code", &code),
             ("redirect_uri", &redirect_uri),
             ("code_verifier", verifier),
         ])?;
-        // The code stands for a scope; RFC 8707 §2.2 has the resources here as well.
-        grant.retain(|(key, _)| *key != "scope");
         let asked = Clock::default().now();
         let response = endpoint.exchange(&grant).await?;
         Ok(RefreshToken::logged_in(endpoint, response, asked))
