@@ -38,7 +38,10 @@ impl TokenEndpoint {
         let Some(url) = &endpoint.server.device_authorization else {
             return Ok(None);
         };
-        let (answer, secrets) = endpoint.ask(url, params, Encoding::Form).await?;
+        // RFC 8628 §3.1 requires it only of clients that don't authenticate; some servers, of all.
+        let id = endpoint.client_auth.id_beside_the_form();
+        let params = [params, &[("client_id", id.unwrap_or_default())]].concat();
+        let (answer, secrets) = endpoint.ask(url, &params, Encoding::Form).await?;
         let expectation = endpoint.expectation(url, &secrets);
         Ok(Some(expectation.device_authorization(&answer)?))
     }

@@ -69,7 +69,7 @@ async fn a_device_asks_and_polls_with_these_bytes() {
     assert_eq!(
         server.bodies(),
         [
-            "scope=read+write&resource=https%3A%2F%2Fapi.example%2F&audience=a",
+            "scope=read+write&resource=https%3A%2F%2Fapi.example%2F&client_id=id&audience=a",
             poll,
             poll
         ]

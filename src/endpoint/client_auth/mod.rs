@@ -120,6 +120,14 @@ impl ClientAuth {
         Self(Method::Anonymous)
     }
 
+    /// The client's id, if it doesn't stand in the form.
+    pub(super) fn id_beside_the_form(&self) -> Option<&str> {
+        match &self.0 {
+            Method::Basic { id, .. } | Method::BasicUnencoded { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_confidential(&self) -> bool {
         !matches!(self.0, Method::None { .. } | Method::Anonymous)
     }

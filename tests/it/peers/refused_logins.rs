@@ -47,6 +47,12 @@ async fn by_a_browser() {
         let callback = server.authorize(ours.url()).await;
         refused(&server, ours.finish(&callback).await, "invalid_grant").await;
 
+        // RFC 6749 §4.1.2: "The authorization code MUST expire shortly after it is issued".
+        let ours = login();
+        let callback = server.authorize(ours.url()).await;
+        server.expire("code", &value(&callback, "code")).await;
+        refused(&server, ours.finish(&callback).await, "invalid_grant").await;
+
         // oidc-provider leaves out a scope that it doesn't know.
         if product == Product::Django {
             let ours = login();

@@ -51,7 +51,7 @@ pub async fn device_logged_in(
         match decision {
             Decision::Allow => server.decide(&uri, &code, true).await,
             Decision::Deny => server.decide(&uri, &code, false).await,
-            Decision::TooLate => server.expire(&code).await,
+            Decision::TooLate => server.expire("user_code", &code).await,
         }
     };
     tokio::join!(login, deciding).0

@@ -192,10 +192,9 @@ impl AuthorizationServer {
         self.control("allow", &decision).await;
     }
 
-    /// Has the server think that a device's code is too old.
-    pub async fn expire(&self, user_code: &str) {
-        self.control("expire", &json!({ "user_code": user_code }))
-            .await;
+    /// Has the server think that a device's code (`user_code`) or a login's (`code`) is too old.
+    pub async fn expire(&self, kind: &str, code: &str) {
+        self.control("expire", &json!({ kind: code })).await;
     }
 
     /// Posts a form, by Basic if `client` is given, past the code under test.

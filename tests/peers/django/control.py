@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.http import JsonResponse
 from django.test import Client
 from django.urls import path
-from oauth2_provider.models import DeviceGrant
+from oauth2_provider.models import DeviceGrant, Grant
 
 log = []
 
@@ -52,11 +52,13 @@ def allow(verification_uri, user_code, allow):
     return {"page": end["Location"]}
 
 
-def expire(user_code):
-    """Has a device's code be as old as it can get."""
-    grant = DeviceGrant.objects.get(user_code=user_code)
+def expire(code=None, user_code=None):
+    """Has a login's code, or a device's, be as old as it can get."""
+    model, key = (Grant, {"code": code}) if code else (DeviceGrant, {"user_code": user_code})
+    grant = model.objects.get(**key)
     grant.expires = grant.expires.replace(year=2000)
-    grant.is_expired()  # which is where the model notices
+    grant.save()
+    grant.is_expired()  # which is where a device's notices
     return {}
 
 

@@ -42,11 +42,13 @@ async function listen(server) {
   return { server, host: `127.0.0.1:${server.address().port}` };
 }
 
-// Has a device's code be as old as it can get.
-async function expire({ user_code }) {
-  const code = await server.DeviceCode.findByUserCode(normalize(user_code));
-  const { payload } = await code.getValueAndPayload();
-  await code.adapter.upsert(code.jti, { ...payload, exp: payload.iat }, 60);
+// Has a login's code, or a device's, be as old as it can get.
+async function expire({ code, user_code }) {
+  const found = code
+    ? await server.AuthorizationCode.find(code)
+    : await server.DeviceCode.findByUserCode(normalize(user_code));
+  const { payload } = await found.getValueAndPayload();
+  await found.adapter.upsert(found.jti, { ...payload, exp: payload.iat }, 60);
   return {};
 }
 
