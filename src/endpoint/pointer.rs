@@ -27,6 +27,15 @@ impl JsonPointer {
         steps.collect::<Result<_, _>>().map(Self)
     }
 
+    /// What to say where there is no token.
+    pub(super) fn no_token(&self) -> &'static str {
+        if self.0.is_empty() {
+            "it has no access_token (where the server wraps it, .answer_at(…) says where)"
+        } else {
+            "it has no access_token, neither where .answer_at(…) points nor at the top"
+        }
+    }
+
     /// What it leads to, as it stands in `body`; `None` if there is nothing, or no step to take.
     pub(super) fn follow<'a>(&self, body: &'a [u8]) -> Option<&'a RawValue> {
         if self.0.is_empty() {

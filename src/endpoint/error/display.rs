@@ -91,14 +91,15 @@ impl fmt::Display for EndpointError {
             } => {
                 let (what, advice) = judged(*status, code.as_deref());
                 write!(f, "{SERVER} {url} {what}: ")?;
-                if let Some(code) = code {
-                    f.write_str(code)?;
-                    if let Some(description) = description {
-                        write!(f, " ({description})")?;
-                    }
-                    if let Some(uri) = uri {
-                        write!(f, " <{uri}>")?;
-                    }
+                match (code, description) {
+                    (Some(code), Some(description)) => write!(f, "{code} ({description})")?,
+                    (Some(only), None) | (None, Some(only)) => f.write_str(only)?,
+                    (None, None) => {}
+                }
+                if let Some(uri) = uri {
+                    write!(f, " <{uri}>")?;
+                }
+                if code.is_some() || description.is_some() || uri.is_some() {
                     f.write_str(", ")?;
                 }
                 write!(f, "HTTP {}; {advice}", status.as_u16())
@@ -155,9 +156,15 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
             "can't serve requests now",
             "trying again later may help; if it lasts, ask its operator",
         ),
-        (Some("invalid_client"), _) | (None, 401 | 403) => (
+        (Some("invalid_client"), _) | (None, 401) => (
             "refused the client",
             "check the client id, its secret, key or certificate, and the method (ClientAuth)",
+        ),
+        // Some servers answer so to a wrong secret.
+        (None, 403) => (
+            "refused the client or its request",
+            "check the client id, its secret, key or certificate, and what the client may ask for, \
+             and from where",
         ),
         (Some("unauthorized_client"), _) => (
             "refused the client",
@@ -186,9 +193,13 @@ fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str
             "it doesn't revoke tokens of this kind: they live until they expire",
         ),
         (None, 404 | 405 | 410) => ("refused the request", "check the endpoint's URL"),
+        (None, 415) => (
+            "refused the request",
+            "check .encoding(…): it seems to take token requests in another form",
+        ),
         (None, _) => (
             "refused the request",
-            "check the endpoint's URL, the client's credentials and the parameters",
+            "check the endpoint's URL, the client's credentials, the parameters and .encoding(…)",
         ),
         (Some(_), _) => (
             "refused the request",

@@ -2,6 +2,8 @@
 //!
 //! Lenient where servers differ and nothing can go wrong; strict about the token itself.
 
+mod words;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,6 +15,7 @@ use http::{
 };
 use serde_json::Value;
 
+use self::words::words;
 use super::{
     EndpointError,
     fields::Fields,
@@ -89,7 +92,7 @@ impl Expectation<'_> {
             Some(_) => return Err(self.malformed("token_type is no text")),
         }
         let token = match fields.access_token {
-            None | Some(Value::Null) => return Err(self.malformed("it has no access_token")),
+            None | Some(Value::Null) => return Err(self.malformed(self.wrapped.no_token())),
             Some(Value::String(token)) => AccessToken::bearer(token),
             Some(_) => return Err(self.malformed("access_token is no text")),
         };
@@ -122,11 +125,17 @@ impl Expectation<'_> {
         fields: Option<&Fields>,
     ) -> EndpointError {
         let shown = |value: Option<&str>| value.map(|text| self.secrets.clean(text));
+        let description = fields.and_then(|fields| text(&fields.error_description));
+        let in_own_words = || {
+            let label = essence(&answer.headers);
+            let is_text = label.is_some_and(|label| label.eq_ignore_ascii_case("text/plain"));
+            words(&answer.body, is_text).map(|text| self.secrets.clean(&text))
+        };
         EndpointError::Refused {
             url: self.url.clone(),
             status: answer.status,
             code: shown(code),
-            description: shown(fields.and_then(|fields| text(&fields.error_description))),
+            description: shown(description).or_else(in_own_words),
             uri: shown(fields.and_then(|fields| text(&fields.error_uri))),
             retry_after: retry_after(&answer.headers, self.now),
         }

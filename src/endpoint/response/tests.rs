@@ -234,3 +234,32 @@ fn a_redirect_names_the_origin_and_nothing_of_its_query() {
         assert!(!error.is_transient() && !format!("{error:?}").contains("s3cr3t"));
     }
 }
+
+#[test]
+fn a_refusal_in_words_of_the_servers_own_is_shown_too() {
+    for (status, label, body, part) in [
+        (
+            400,
+            "application/json",
+            r#"{"message":"audience is required"}"#,
+            "refused the request: audience is required, HTTP 400; check",
+        ),
+        (
+            400,
+            "application/json",
+            r#"{"error_description":"no tenant\n"}"#,
+            r"refused the request: no tenant\n, HTTP 400;",
+        ),
+        (
+            403,
+            "text/plain",
+            "IP not allowed for s3cr3t",
+            "refused the client or its request: IP not allowed for [redacted], HTTP 403;",
+        ),
+        (415, "text/html", "<html>", "HTTP 415; check .encoding(…)"),
+    ] {
+        let message = error(&answer(status, &[(CONTENT_TYPE, label)], body.as_bytes())).to_string();
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(malformed(r#"{"data":{"token":"a"}}"#).contains(".answer_at("));
+}
