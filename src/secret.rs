@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 ///
 /// let fixed = Secret::from("s3cr3t");
 /// let rotated = Secret::from_file("/run/secrets/client_secret");
-/// let from_elsewhere = Secret::provided_by(|| Ok(std::env::var("CLIENT_SECRET")?));
+/// let from_env = Secret::from_env("CLIENT_SECRET");
 /// assert_eq!(format!("{fixed:?}"), "Secret(…)");
-/// # let _ = (rotated, from_elsewhere);
+/// # let _ = (rotated, from_env);
 /// ```
 #[derive(Clone)]
 pub struct Secret(Kind);
@@ -54,6 +54,18 @@ impl Secret {
             let kept = line.strip_suffix('\r').filter(|_| line.len() < text.len());
             text.truncate(kept.unwrap_or(line).len());
             Ok(text)
+        })
+    }
+
+    /// A secret that stands in an environment variable, which is read whenever the secret is
+    /// needed.
+    ///
+    /// One that isn't set ends that one request as a transient failure, which names the variable.
+    pub fn from_env(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self::provided_by(move || {
+            std::env::var(&name)
+                .map_err(|problem| format!("the environment variable {name}: {problem}").into())
         })
     }
 
@@ -152,6 +164,17 @@ mod tests {
     fn a_file_that_cannot_be_read_is_named() {
         let error = Secret::from_file("/nowhere/secret").reveal().unwrap_err();
         assert!(error.to_string().contains("/nowhere/secret"), "{error}");
+    }
+
+    #[test]
+    fn an_environment_variable_is_read_and_named_if_it_is_missing() {
+        let path = Secret::from_env("PATH").reveal().unwrap();
+        assert_eq!(*path, std::env::var("PATH").unwrap());
+        let missing = Secret::from_env("NO_SUCH_VARIABLE_7").reveal().unwrap_err();
+        assert!(
+            missing.to_string().contains("NO_SUCH_VARIABLE_7"),
+            "{missing}"
+        );
     }
 
     #[test]

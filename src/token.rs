@@ -140,7 +140,7 @@ impl fmt::Display for InvalidToken {
             Self::Character { at } => write!(
                 f,
                 "the access token has a character at byte {at} that can't travel in a header: only \
-                 visible ASCII can (a token read from a file often ends in a line break: trim it)"
+                 visible ASCII can, without spaces and line breaks"
             ),
         }
     }

@@ -96,10 +96,11 @@ pub fn code(patient: &Patient, findings: &Findings) -> String {
     if !patient.scope.is_empty() {
         let _ = write!(code, ".scope({:?})", patient.scope);
     }
+    code.push(')');
     if findings.sends_refresh_token {
-        code.push_str(".keep_refresh_token()");
+        code.push_str(" // .keep_refresh_token() if the server wants its refresh token back");
     }
-    code.push_str(")\n}");
+    code.push_str("\n}");
     code
 }
 

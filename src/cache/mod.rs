@@ -106,7 +106,8 @@ impl TokenCache {
 
     /// Closes the cache, for all its clones: from now on it hands out no token, and requests fail
     /// with a permanent error that says so. Then gives back what it holds: the source
-    /// [revokes](TokenSource::revoke) it. Differs from [`invalidate`](Self::invalidate) in that
+    /// [revokes](TokenSource::revoke) it, which a grant does only where its endpoint knows a
+    /// [`revocation_endpoint`](crate::TokenEndpointBuilder::revocation_endpoint). Differs from [`invalidate`](Self::invalidate) in that
     /// there is no way back.
     ///
     /// A fetch under way is waited for, and what it brings is given back as well. All of it is

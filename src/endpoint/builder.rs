@@ -164,6 +164,9 @@ impl TokenEndpointBuilder {
     /// sent, no client authentication, or no transport. All are the caller's to mend, except
     /// [`NoRootCertificates`](EndpointConfigError::NoRootCertificates), which is about the machine.
     pub fn build(self) -> Result<TokenEndpoint, EndpointConfigError> {
+        if self.timeout.is_zero() {
+            return Err(EndpointConfigError::NoTime);
+        }
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
         let (client_auth, url, server) = self.told.checked(client_auth, self.allow_plaintext)?;
         client_auth.check(server.issuer.as_deref())?;
@@ -254,6 +257,11 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    #[test]
+    fn a_timeout_leaves_time() {
+        assert!(refusal(builder().timeout(Duration::ZERO)).contains("timeout"));
     }
 
     // rule 4

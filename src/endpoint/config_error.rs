@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc};
 
 #[cfg(feature = "jwt")]
 use super::SigningError;
-use crate::source::BoxError;
+use crate::source::{BoxError, TokenError};
 
 /// Why a [`TokenEndpoint`](crate::TokenEndpoint) can't be built. The caller has to mend it, unless
 /// the machine has no root certificates.
@@ -103,6 +103,8 @@ pub enum EndpointConfigError {
         /// What is wrong with them.
         problem: &'static str,
     },
+    /// The timeout leaves no time.
+    NoTime,
     /// The transport doesn't fit the other settings.
     #[non_exhaustive]
     Transport {
@@ -180,6 +182,9 @@ impl fmt::Display for EndpointConfigError {
             Self::RootCertificates { problem } => {
                 write!(f, "the root certificates can't be trusted: {problem}")
             }
+            Self::NoTime => {
+                f.write_str("no request can be answered within .timeout(0); give it some seconds")
+            }
             Self::Transport { problem } => write!(f, "the transport doesn't fit: {problem}"),
             Self::NoRootCertificates { .. } => f.write_str(
                 "no root certificates were found on this machine, so that no server can be \
@@ -206,5 +211,11 @@ impl Error for EndpointConfigError {
             Self::ClientKey { cause } => Some(cause),
             _ => None,
         }
+    }
+}
+
+impl From<EndpointConfigError> for TokenError {
+    fn from(error: EndpointConfigError) -> Self {
+        Self::permanent(error)
     }
 }

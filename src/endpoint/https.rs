@@ -107,7 +107,8 @@ fn given(pem: &[u8]) -> Result<RootCertStore, EndpointConfigError> {
     }
     if roots.is_empty() {
         return Err(refuse(
-            "there is none in the text; expected is -----BEGIN CERTIFICATE-----",
+            "there is none in the text; expected is -----BEGIN CERTIFICATE-----, not the path of a \
+             file",
         ));
     }
     Ok(roots)

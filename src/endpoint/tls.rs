@@ -25,10 +25,10 @@ use crate::secret::{Secret, SecretString};
 /// ```
 /// use tower_oauth::{ClientAuth, ClientCertificate, Secret};
 ///
-/// let read = |path: &'static str| {
-///     Secret::provided_by(move || Ok(std::fs::read_to_string(path)?))
-/// };
-/// let certificate = ClientCertificate::from_pem(read("/tls/tls.crt"), read("/tls/tls.key"));
+/// let certificate = ClientCertificate::from_pem(
+///     Secret::from_file("/tls/tls.crt"),
+///     Secret::from_file("/tls/tls.key"),
+/// );
 /// let auth = ClientAuth::tls("client-id", certificate);
 /// # let _ = auth;
 /// ```
@@ -109,7 +109,10 @@ fn chain(pem: &SecretString) -> Result<Vec<CertificateDer<'static>>, &'static st
         }
     }
     if chain.is_empty() {
-        return Err("it has no certificate; expected is -----BEGIN CERTIFICATE-----");
+        return Err(
+            "it has no certificate; expected is -----BEGIN CERTIFICATE----- (Secret::from_file \
+             reads a file)",
+        );
     }
     Ok(chain)
 }
@@ -119,6 +122,6 @@ fn private_key(pem: &SecretString) -> Result<Zeroizing<PrivateKeyDer<'static>>, 
         .map(Zeroizing::new)
         .map_err(|_| {
             "it has no private key; expected is -----BEGIN PRIVATE KEY----- (or RSA or EC), which \
-             isn't encrypted"
+             isn't encrypted (`openssl pkey` takes the password off)"
         })
 }

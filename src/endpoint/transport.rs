@@ -217,14 +217,32 @@ fn advice(error: Cause<'_>) -> &'static str {
     }
     #[cfg(feature = "https-client")]
     match chain(error).find_map(tls) {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            return "check its certificate; where its root isn't one of the system's, add it there \
-                    or by .root_certificates(…), or bring a client of your own (.transport(…))";
-        }
+        Some(rustls::Error::InvalidCertificate(problem)) => return certificate_advice(problem),
         Some(_) => return "check that its port speaks https",
         None => {}
     }
     "check its host name and the network"
+}
+
+#[cfg(feature = "https-client")]
+fn certificate_advice(problem: &rustls::CertificateError) -> &'static str {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
+        NotValidYetContext,
+    };
+    match problem {
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            "check this machine's clock; if it is right, the server needs another certificate"
+        }
+        NotValidForName | NotValidForNameContext { .. } => {
+            "use a host name that stands in its certificate"
+        }
+        _ => {
+            "check its certificate; where its root isn't one of the system's, add it there or by \
+             .root_certificates(…), or bring a client of your own (.transport(…)); a certificate \
+             that is its own root must not be an authority's (CA:TRUE)"
+        }
+    }
 }
 
 /// rustls' errors travel inside `io::Error`s, which hide them from `source()`.

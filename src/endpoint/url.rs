@@ -62,7 +62,8 @@ impl EndpointUrl {
         let uri = text.parse::<Uri>().ok();
         let Some((uri, scheme, authority)) = uri.as_ref().and_then(parts) else {
             return Err(refuse(
-                "it isn't a URL; expected is https://host/path, without white space",
+                "it isn't a URL; expected is https://host/path, in ASCII (a host name in punycode) and \
+                 without white space",
             ));
         };
         if authority.as_str().contains('@') {

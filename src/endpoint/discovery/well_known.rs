@@ -26,6 +26,13 @@ impl Issuer {
                 "it has a query or a fragment, and RFC 8414 §2 allows neither; leave it out",
             ));
         }
+        if url.uri.path().contains("/.well-known/") {
+            return Err(url.refuse(
+                Kind::Issuer,
+                "it is the metadata's place; give the issuer, which stands before /.well-known/ \
+                 (and after what follows it, where there is more)",
+            ));
+        }
         Ok(Self {
             text: Arc::from(text),
             url,

@@ -42,7 +42,7 @@ pub use self::{error::NoRefreshToken, rotation::Rotation};
 /// let endpoint = TokenEndpoint::builder("https://auth.example.com/oauth/token")
 ///     .client_auth(ClientAuth::none("client-id"))
 ///     .build()?;
-/// let kept = Secret::provided_by(|| Ok(std::fs::read_to_string("refresh-token")?));
+/// let kept = Secret::from_file("refresh-token");
 /// let source = RefreshToken::new(endpoint, kept).on_rotation(|pair| async move {
 ///     let new = pair.refresh_token().to_owned();
 ///     tokio::task::spawn_blocking(move || {
