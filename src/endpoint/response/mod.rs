@@ -126,11 +126,7 @@ impl Expectation<'_> {
     ) -> EndpointError {
         let shown = |value: Option<&str>| value.map(|text| self.secrets.clean(text));
         let description = fields.and_then(|fields| text(&fields.error_description));
-        let in_own_words = || {
-            let label = essence(&answer.headers);
-            let is_text = label.is_some_and(|label| label.eq_ignore_ascii_case("text/plain"));
-            words(&answer.body, is_text).map(|text| self.secrets.clean(&text))
-        };
+        let in_own_words = || words(&answer.body).map(|text| self.secrets.clean(&text));
         EndpointError::Refused {
             url: self.url.clone(),
             status: answer.status,

@@ -252,8 +252,8 @@ fn a_refusal_in_words_of_the_servers_own_is_shown_too() {
         ),
         (
             403,
-            "text/plain",
-            "IP not allowed for s3cr3t",
+            "application/json",
+            r#"{"detail":"IP not allowed for s3cr3t"}"#,
             "refused the client or its request: IP not allowed for [redacted], HTTP 403;",
         ),
         (415, "text/html", "<html>", "HTTP 415; check .encoding(…)"),
