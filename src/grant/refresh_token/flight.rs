@@ -37,8 +37,9 @@ const MOST_FLIGHTS: usize = 3;
 /// What all clones of a source share.
 pub(super) struct Shared {
     pub(super) endpoint: TokenEndpoint,
-    /// Where the first refresh token comes from, and another after an `invalid_grant`.
-    pub(super) first: Secret,
+    /// Where the first refresh token comes from, and another after an `invalid_grant`; after a
+    /// login, nowhere.
+    pub(super) first: Option<Secret>,
     pub(super) clock: Clock,
     state: Mutex<State>,
 }
@@ -56,14 +57,34 @@ struct Flight {
     id: u64,
     /// After this it is given up: its runtime stands still.
     overdue: Instant,
-    /// What it asks for; `None` is a revocation.
-    wanted: Option<Wanted>,
+    errand: Errand,
     landing: Landing,
     task: Option<AbortHandle>,
 }
 
-/// How a flight ended: `None` inside is a revocation.
-type Outcome = Result<Option<Granted>, TokenError>;
+/// What a flight is for.
+enum Errand {
+    /// An access token, as it is wanted.
+    Redeem(Wanted),
+    /// To give back what is known.
+    Revoke,
+}
+
+impl Errand {
+    /// Whether who comes with this errand is served by the outcome of the other one.
+    fn is_like(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Redeem(a), Self::Redeem(b)) if a.is_like(b))
+    }
+}
+
+/// How a flight ended.
+#[derive(Clone)]
+enum Outcome {
+    Granted(Granted),
+    Revoked,
+    Failed(TokenError),
+}
+
 type Landing = watch::Receiver<Option<Outcome>>;
 
 /// What a caller gets who comes to board.
@@ -77,7 +98,7 @@ enum Seat {
 }
 
 impl Shared {
-    pub(super) fn new(endpoint: TokenEndpoint, first: Secret, holding: Holding) -> Self {
+    pub(super) fn new(endpoint: TokenEndpoint, first: Option<Secret>, holding: Holding) -> Self {
         Self {
             endpoint,
             first,
@@ -90,10 +111,6 @@ impl Shared {
                 flights: 0,
             }),
         }
-    }
-
-    pub(super) fn endpoint(&self) -> &TokenEndpoint {
-        &self.endpoint
     }
 
     pub(super) fn set_hook(&self, hook: Hook) {
@@ -118,11 +135,12 @@ impl Shared {
                 let (shared, wanted) = (Arc::clone(self), wanted.clone());
                 let rejected = rejected.cloned();
                 async move {
-                    let granted = shared.redeem(id, &wanted, rejected.as_ref()).await?;
-                    Ok(Some(granted))
+                    let redeemed = shared.redeem(id, &wanted, rejected.as_ref()).await;
+                    redeemed.map_or_else(Outcome::Failed, Outcome::Granted)
                 }
             };
-            let (outcome, joined) = match self.board(Some(wanted), redemption)? {
+            let errand = Errand::Redeem(wanted.clone());
+            let (outcome, joined) = match self.board(errand, redemption)? {
                 Seat::Own(landing, overdue) => (arrival(landing, overdue).await, false),
                 Seat::Joined(landing, overdue) => (arrival(landing, overdue).await, true),
                 Seat::Behind(landing, overdue) => {
@@ -131,7 +149,7 @@ impl Shared {
                 }
             };
             match outcome {
-                Some(Ok(Some(granted))) => {
+                Some(Outcome::Granted(granted)) => {
                     // The flight that was under way didn't know of the refusal. One that began
                     // after this call has asked anew.
                     if joined && !waited && rejected == Some(&granted.token) {
@@ -140,9 +158,9 @@ impl Shared {
                     }
                     return Ok(granted.for_one_who_asked(called));
                 }
-                Some(Ok(None)) => {}
-                Some(Err(error)) => return Err(error),
-                None => lost = lost.saturating_add(1),
+                Some(Outcome::Failed(error)) => return Err(error),
+                // Nobody boards a revocation for a token.
+                Some(Outcome::Revoked) | None => lost = lost.saturating_add(1),
             }
         }
         Err(TokenError::transient(FlightError::Lost))
@@ -156,12 +174,17 @@ impl Shared {
         while lost < MOST_FLIGHTS {
             let revocation = |id| {
                 let (shared, held) = (Arc::clone(self), held.cloned());
-                async move { shared.give_back(id, held).await.map(|()| None) }
+                async move {
+                    let revoked = shared.give_back(id, held).await;
+                    revoked.map_or_else(Outcome::Failed, |()| Outcome::Revoked)
+                }
             };
-            match self.board(None, revocation)? {
+            match self.board(Errand::Revoke, revocation)? {
                 Seat::Own(landing, overdue) => match arrival(landing, overdue).await {
-                    Some(outcome) => return outcome.map(drop),
-                    None => lost = lost.saturating_add(1),
+                    Some(Outcome::Revoked) => return Ok(()),
+                    Some(Outcome::Failed(error)) => return Err(error),
+                    // Nor is a token granted to a revocation.
+                    Some(Outcome::Granted(_)) | None => lost = lost.saturating_add(1),
                 },
                 Seat::Joined(landing, overdue) | Seat::Behind(landing, overdue) => {
                     arrival(landing, overdue).await;
@@ -173,7 +196,7 @@ impl Shared {
 
     fn board<F>(
         self: &Arc<Self>,
-        wanted: Option<&Wanted>,
+        errand: Errand,
         work: impl FnOnce(u64) -> F,
     ) -> Result<Seat, TokenError>
     where
@@ -185,8 +208,7 @@ impl Shared {
         let mut state = self.lock();
         if let Some(flight) = state.flight.as_ref().filter(|flight| now < flight.overdue) {
             let (landing, overdue) = (flight.landing.clone(), flight.overdue);
-            let same = matches!((&flight.wanted, wanted), (Some(a), Some(b)) if a.is_like(b));
-            return Ok(if same {
+            return Ok(if flight.errand.is_like(&errand) {
                 Seat::Joined(landing, overdue)
             } else {
                 Seat::Behind(landing, overdue)
@@ -199,7 +221,7 @@ impl Shared {
         let stranded = state.flight.replace(Flight {
             id,
             overdue,
-            wanted: wanted.cloned(),
+            errand,
             landing: landing.clone(),
             task: None,
         });
@@ -219,7 +241,7 @@ impl Shared {
         let task = runtime.spawn(async move {
             let outcome = match caught(work).await {
                 Ok(outcome) => outcome,
-                Err(Panicked) => Err(TokenError::transient(FlightError::Panicked)),
+                Err(Panicked) => Outcome::Failed(TokenError::transient(FlightError::Panicked)),
             };
             aloft.land(outcome);
         });

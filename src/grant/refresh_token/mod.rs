@@ -77,7 +77,7 @@ impl RefreshToken {
     /// A [`Secret`] with a provider is asked when the first token is, and again after an
     /// `invalid_grant`.
     pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<Secret>) -> Self {
-        Self::holding(endpoint, refresh_token.into(), Holding::Unasked)
+        Self::holding(endpoint, Some(refresh_token.into()), Holding::Unasked)
     }
 
     /// What a login yielded: its access token is handed out first, with what is left of its
@@ -88,10 +88,10 @@ impl RefreshToken {
         asked: Moment,
     ) -> Self {
         let holding = Holding::after_login(response, asked);
-        Self::holding(endpoint, Secret::from(""), holding)
+        Self::holding(endpoint, None, holding)
     }
 
-    fn holding(endpoint: TokenEndpoint, first: Secret, holding: Holding) -> Self {
+    fn holding(endpoint: TokenEndpoint, first: Option<Secret>, holding: Holding) -> Self {
         Self {
             wanted: Wanted::default(),
             shared: Arc::new(Shared::new(endpoint, first, holding)),
@@ -103,8 +103,8 @@ impl RefreshToken {
     ///
     /// Clones may ask for different scopes by one refresh token. The access token of a login, which
     /// is handed out first, is skipped where a scope or a resource is set. With a scope that
-    /// RFC 6749 doesn't allow, each request for a token fails with [`InvalidScope`](crate::InvalidScope), and
-    /// nothing is sent.
+    /// RFC 6749 doesn't allow, each request for a token fails with
+    /// [`InvalidScope`](crate::InvalidScope), and nothing is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.wanted.scope(scope.as_ref());
@@ -162,7 +162,7 @@ impl TokenSource for RefreshToken {
 impl fmt::Debug for RefreshToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RefreshToken")
-            .field("endpoint", self.shared.endpoint())
+            .field("endpoint", &self.shared.endpoint)
             .field("wanted", &self.wanted)
             .finish_non_exhaustive()
     }

@@ -74,8 +74,8 @@ impl Shared {
             // Acknowledged by now.
             Holding::Pending(pair) => pair.refresh_token,
             Holding::Unasked => {
-                let first = self
-                    .first
+                let first = self.first.as_ref().ok_or_else(|| lack(Lack::NotSent))?;
+                let first = first
                     .reveal()
                     .map_err(|cause| TokenError::transient(FlightError::NoProvision(cause)))?;
                 check(&first).map_err(lack)?;
@@ -95,7 +95,7 @@ impl Shared {
     /// What the provider says by now, if that was never sent: neither this one nor what the
     /// provider said before, which a rotation has spent since.
     fn newer_than(&self, old: Option<&SecretString>) -> Option<SecretString> {
-        let said = self.first.reveal().ok()?;
+        let said = self.first.as_ref()?.reveal().ok()?;
         let usable = check(&said).is_ok() && old.is_none_or(|old| **old != *said);
         (usable && self.is_first_heard(&said)).then_some(said)
     }
