@@ -13,29 +13,44 @@ pub(super) struct Expected<'a> {
     pub(super) clean: &'a dyn Fn(&str) -> String,
 }
 
-/// A response to another login, or to none: it says nothing about this one.
+/// What a response is.
 #[derive(Debug)]
-pub(super) struct NotOurs(&'static str);
+pub(super) enum Judged {
+    /// The one to this login, with a code to exchange.
+    Code(SecretString),
+    /// The one to this login, which has ended by it.
+    Ended(LoginError),
+    /// One to another login, or to none: it says nothing about this one.
+    NotOurs {
+        /// What is wrong with its `state`.
+        problem: &'static str,
+    },
+}
 
-impl From<NotOurs> for LoginError {
-    fn from(NotOurs(problem): NotOurs) -> Self {
-        Self::State { problem }
+impl Judged {
+    /// Where no other response will come.
+    pub(super) fn code(self) -> Result<SecretString, LoginError> {
+        match self {
+            Self::Code(code) => Ok(code),
+            Self::Ended(error) => Err(error),
+            Self::NotOurs { problem } => Err(LoginError::State { problem }),
+        }
     }
 }
 
 impl Expected<'_> {
-    /// The code, or why this login has ended without one.
-    pub(super) fn judge(
-        &self,
-        query_or_url: &str,
-    ) -> Result<Result<SecretString, LoginError>, NotOurs> {
+    pub(super) fn judge(&self, query_or_url: &str) -> Judged {
         let response = Response::parse(query(query_or_url));
-        match response.state {
-            Parameter::Missing => Err(NotOurs("it has no state")),
-            Parameter::Repeated => Err(NotOurs("its state stands twice")),
-            Parameter::Once(state) if same(&state, self.state) => Ok(self.code(response.rest)),
-            Parameter::Once(_) => Err(NotOurs("its state is another one's")),
-        }
+        let problem = match response.state {
+            Parameter::Missing => "it has no state",
+            Parameter::Repeated => "its state stands twice",
+            Parameter::Once(state) if same(&state, self.state) => {
+                let code = self.code(response.rest);
+                return code.map_or_else(Judged::Ended, Judged::Code);
+            }
+            Parameter::Once(_) => "its state is another one's",
+        };
+        Judged::NotOurs { problem }
     }
 
     fn code(&self, response: Rest) -> Result<SecretString, LoginError> {
@@ -176,23 +191,20 @@ mod tests {
 
     const ISSUER: &str = "https://as.example";
 
-    fn judge(
-        query_or_url: &str,
-        issuer: Option<&str>,
-        iss_in_response: bool,
-    ) -> Result<Result<String, LoginError>, NotOurs> {
+    fn judge(query_or_url: &str, issuer: Option<&str>, iss_in_response: bool) -> Judged {
         let expected = Expected {
             state: "s3cr3t-state",
             issuer,
             iss_in_response,
             clean: &|text| text.to_uppercase(),
         };
-        let judged = expected.judge(query_or_url)?;
-        Ok(judged.map(|code| code.to_string()))
+        expected.judge(query_or_url)
     }
 
     fn ours(query: &str) -> Result<String, LoginError> {
-        judge(&format!("state=s3cr3t-state&{query}"), None, false).unwrap()
+        let judged = judge(&format!("state=s3cr3t-state&{query}"), None, false);
+        assert!(!matches!(judged, Judged::NotOurs { .. }), "{judged:?}");
+        judged.code().map(|code| code.to_string())
     }
 
     #[test]
@@ -205,11 +217,8 @@ mod tests {
             "com.example.app:/cb?x=&code=4/0A?b%26&state=s3cr3t-state#_=_",
             "code=4%2f0A%3Fb%26&state=s3cr3t-state&session_state=1&session_state=2&error=",
         ] {
-            assert_eq!(
-                judge(text, None, false).unwrap().unwrap(),
-                "4/0A?b&",
-                "{text}"
-            );
+            let code = judge(text, None, false).code().unwrap();
+            assert_eq!(&*code, "4/0A?b&", "{text}");
         }
     }
 
@@ -229,7 +238,10 @@ mod tests {
             "https://app.example/callback",
         ] {
             let judged = judge(text, None, false);
-            assert!(judged.is_err(), "{text}: {judged:?}");
+            assert!(
+                matches!(judged, Judged::NotOurs { .. }),
+                "{text}: {judged:?}"
+            );
         }
     }
 
@@ -274,8 +286,8 @@ mod tests {
             for what in ["code=c", "error=access_denied"] {
                 let iss = iss.map_or(String::new(), |iss| format!("&iss={iss}"));
                 let query = format!("{what}&state=s3cr3t-state{iss}");
-                let judged = judge(&query, issuer, promised).unwrap();
-                let refused = matches!(judged, Err(LoginError::Issuer { .. }));
+                let judged = judge(&query, issuer, promised);
+                let refused = matches!(judged, Judged::Ended(LoginError::Issuer { .. }));
                 assert_eq!(refused, !accepted, "{query} {issuer:?} {promised}");
             }
         }
@@ -284,7 +296,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_comes_without_the_state_is_not_ours(text in "\\PC*") {
-            proptest::prop_assert!(judge(&text, Some(ISSUER), true).is_err());
+            let judged = judge(&text, Some(ISSUER), true);
+            let not_ours = matches!(judged, Judged::NotOurs { .. });
+            proptest::prop_assert!(not_ours);
         }
 
         #[test]

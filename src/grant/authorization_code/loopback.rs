@@ -18,7 +18,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{AuthorizationCode, PendingLogin};
+use super::{AuthorizationCode, PendingLogin, callback::Judged};
 use crate::{
     grant::{LoginError, RefreshToken},
     secret::SecretString,
@@ -182,18 +182,19 @@ async fn right_one(
     arrivals: &mut mpsc::Receiver<Arrived>,
 ) -> Result<SecretString, LoginError> {
     while let Some(arrived) = arrivals.recv().await {
-        // The browser may have gone: that is nothing to us, here and below.
-        let Ok(judged) = login.judge(&arrived.query) else {
-            let _ = arrived.answer.send(Page::NotThisLogin);
-            continue;
-        };
+        let judged = login.judge(&arrived.query);
         let page = match &judged {
-            Ok(_) => Page::LoggedIn,
-            Err(_) => Page::NotLoggedIn,
+            Judged::Code(_) => Page::LoggedIn,
+            Judged::Ended(_) => Page::NotLoggedIn,
+            Judged::NotOurs { .. } => Page::NotThisLogin,
         };
+        // The browser may have gone: that is nothing to us, here and below.
         let _ = arrived.answer.send(page);
+        if matches!(judged, Judged::NotOurs { .. }) {
+            continue;
+        }
         let _ = timeout(GOODBYE, arrived.sent).await;
-        return judged;
+        return judged.code();
     }
     // The listener's task has ended, as by a runtime that shuts down.
     Err(LoginError::Response {

@@ -14,7 +14,7 @@ use std::fmt;
 
 use http::Uri;
 
-use self::callback::Expected;
+use self::callback::{Expected, Judged};
 use super::{
     LoginError, RefreshToken,
     login_error::client_id,
@@ -272,15 +272,11 @@ impl PendingLogin {
     /// [`LoginError`]: the response isn't one to this login, the user said no, or the code
     /// couldn't be exchanged.
     pub async fn finish(self, query_or_url: &str) -> Result<RefreshToken, LoginError> {
-        let code = self.judge(query_or_url).map_err(LoginError::from)??;
+        let code = self.judge(query_or_url).code()?;
         self.exchange(code).await
     }
 
-    /// The code, if the response is one to this login.
-    fn judge(
-        &self,
-        query_or_url: &str,
-    ) -> Result<Result<SecretString, LoginError>, callback::NotOurs> {
+    fn judge(&self, query_or_url: &str) -> Judged {
         let endpoint = &self.authorization.endpoint;
         let expected = Expected {
             state: &self.state,
