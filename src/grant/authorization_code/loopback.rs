@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 
 use super::{AuthorizationCode, PendingLogin, callback::Judged};
 use crate::{
-    grant::{LoginError, RefreshToken},
+    endpoint::TokenEndpoint,
+    grant::{LoginError, RefreshToken, wanted::Wanted},
     secret::SecretString,
 };
 
@@ -52,16 +53,22 @@ use crate::{
 #[derive(Clone)]
 #[must_use]
 pub struct LoopbackLogin {
-    authorization: AuthorizationCode,
+    endpoint: TokenEndpoint,
+    wanted: Wanted,
+    params: Vec<(String, String)>,
+    pkce: bool,
     port: u16,
     path: String,
     timeout: Duration,
 }
 
 impl LoopbackLogin {
-    pub(super) fn new(authorization: AuthorizationCode) -> Self {
+    pub(super) fn new(endpoint: TokenEndpoint) -> Self {
         Self {
-            authorization,
+            endpoint,
+            wanted: Wanted::default(),
+            params: Vec::new(),
+            pkce: true,
             port: 0,
             path: String::from("/"),
             timeout: DEFAULT_TIMEOUT,
@@ -70,26 +77,26 @@ impl LoopbackLogin {
 
     /// As [`AuthorizationCode::scope`].
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
-        self.authorization = self.authorization.scope(scope);
+        self.wanted.scope(scope.as_ref());
         self
     }
 
     /// As [`AuthorizationCode::resource`].
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
-        self.authorization = self.authorization.resource(uri);
+        self.wanted.resource(uri.into());
         self
     }
 
     /// As [`AuthorizationCode::param`].
     pub fn param(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.authorization = self.authorization.param(key, value);
+        self.params.push((key.into(), value.into()));
         self
     }
 
     /// As [`AuthorizationCode::without_pkce`]; another program on this machine may hear the code
     /// then (RFC 8252 §8.1).
     pub fn without_pkce(mut self) -> Self {
-        self.authorization = self.authorization.without_pkce();
+        self.pkce = false;
         self
     }
 
@@ -135,9 +142,14 @@ impl LoopbackLogin {
         let (listener, port) = listen(address)
             .await
             .map_err(|cause| LoginError::Listen { address, cause })?;
-        // RFC 8252 §8.3: not "localhost", which may be another interface's name.
-        let mut authorization = self.authorization;
-        authorization.redirect_uri = format!("http://127.0.0.1:{port}{}", self.path);
+        let authorization = AuthorizationCode {
+            endpoint: self.endpoint,
+            // RFC 8252 §8.3: not "localhost", which may be another interface's name.
+            redirect_uri: format!("http://127.0.0.1:{port}{}", self.path),
+            wanted: self.wanted,
+            params: self.params,
+            pkce: self.pkce,
+        };
         let login = authorization.start()?;
         show(login.url());
 
@@ -347,8 +359,12 @@ impl Page {
 
 impl fmt::Debug for LoopbackLogin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params: Vec<&str> = self.params.iter().map(|(key, _)| &**key).collect();
         f.debug_struct("LoopbackLogin")
-            .field("authorization", &self.authorization)
+            .field("endpoint", &self.endpoint)
+            .field("wanted", &self.wanted)
+            .field("params", &params)
+            .field("pkce", &self.pkce)
             .field("port", &self.port)
             .field("path", &self.path)
             .field("timeout", &self.timeout)

@@ -95,7 +95,7 @@ impl AuthorizationCode {
     #[cfg(feature = "loopback")]
     #[cfg_attr(docsrs, doc(cfg(feature = "loopback")))]
     pub fn listen_on_loopback(endpoint: TokenEndpoint) -> LoopbackLogin {
-        LoopbackLogin::new(Self::new(endpoint, ""))
+        LoopbackLogin::new(endpoint)
     }
 
     /// Sets the scope to ask for, words separated by spaces; by default none is asked for, and the
