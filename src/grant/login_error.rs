@@ -47,7 +47,7 @@ pub enum LoginError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The operating system gave no random numbers. Nothing was sent. The operator's turn.
+    /// The operating system gave no random numbers. Nothing was sent. May pass.
     #[non_exhaustive]
     NoRandomness {
         /// What it said.
@@ -94,7 +94,9 @@ pub enum LoginError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The user or the authorization server said no (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
+    /// The user or the authorization server said no (RFC 6749 §4.1.2.1, RFC 8628 §3.5). It may pass
+    /// if the server said so; else it is the user's turn (`access_denied`) or, by the code, the
+    /// caller's or the operator's.
     #[non_exhaustive]
     Refused {
         /// `error`, such as `access_denied`.
@@ -111,17 +113,19 @@ pub enum LoginError {
         lifetime: Duration,
     },
     /// The authorization server gave no token, or no codes to a device. What is asked for can be
-    /// wrong, too: then nothing was sent.
+    /// wrong, too: then nothing was sent. Whose turn it is, the error says that
+    /// it was made from ([`TokenError::get_ref`]).
     NoToken(TokenError),
 }
 
 impl LoginError {
-    /// Whether another login may succeed by itself: the network, an overloaded server. One that
-    /// needs the user to act differently doesn't.
+    /// Whether another login may succeed by itself: the network, an overloaded server, an operating
+    /// system without random numbers. One that needs the user to act differently doesn't.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoToken(error) => error.is_transient(),
             Self::Refused { code, .. } => may_pass(code),
+            Self::NoRandomness { .. } => true,
             _ => false,
         }
     }
@@ -165,7 +169,7 @@ impl fmt::Display for LoginError {
             Self::NoRandomness { cause } => write!(
                 f,
                 "the operating system gave no random numbers ({cause}), and a login that can be \
-                 guessed isn't started"
+                 guessed isn't started; trying again may help"
             ),
             #[cfg(feature = "loopback")]
             Self::Listen { address, cause } => write!(
@@ -255,6 +259,32 @@ impl Error for LoginError {
             Self::Listen { cause, .. } => Some(cause),
             Self::NoToken(error) => error.source(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_login_may_succeed_where_the_trouble_passes() {
+        let no_randomness = LoginError::NoRandomness {
+            cause: "not yet".into(),
+        };
+        let refused = |code: &str| LoginError::Refused {
+            code: code.to_owned(),
+            description: None,
+            uri: None,
+        };
+        for (error, transient) in [
+            (no_randomness, true),
+            (refused("server_error"), true),
+            (refused("access_denied"), false),
+            (TokenError::transient("busy").into(), true),
+            (TokenError::permanent("wrong").into(), false),
+        ] {
+            assert_eq!(error.is_transient(), transient, "{error}");
         }
     }
 }

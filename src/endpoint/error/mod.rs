@@ -123,7 +123,8 @@ pub enum EndpointError {
         /// The origin that `Location` leads to, if there is one.
         origin: Option<String>,
     },
-    /// The server answered with an error. It may pass if the server said so.
+    /// The server answered with an error. It may pass if the server said so; else it is the caller's
+    /// turn or the operator's, by the code.
     #[non_exhaustive]
     Refused {
         /// The URL of the request.
