@@ -67,7 +67,7 @@ impl ClientCredentials {
         self
     }
 
-    /// Adds a resource server that the token is for, an absolute URI without a fragment
+    /// Adds a resource server that the tokens are for, an absolute URI without a fragment
     /// (RFC 8707 §2); by default none is named, and the server chooses.
     ///
     /// With one that isn't, each request for a token fails with
@@ -75,6 +75,17 @@ impl ClientCredentials {
     #[must_use]
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.wanted.resource(uri.into());
+        self
+    }
+
+    /// Adds the name of a service that the tokens are for, as the server calls it (`audience`); by
+    /// default none is named, and the server chooses.
+    ///
+    /// For servers that take it, as in token exchanges (RFC 8693 §2.1), where RFC 8707 has
+    /// [`resource`](Self::resource).
+    #[must_use]
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.wanted.audience(audience.into());
         self
     }
 
@@ -218,13 +229,14 @@ mod tests {
     async fn each_token_is_asked_for_with_the_credentials_and_never_with_a_refresh_token() {
         let (source, bodies) = server(ClientAuth::basic("id", "pw"));
         ask(&source).await.unwrap();
-        ask(&source.scope(" read  write")).await.unwrap();
+        let source = source.scope(" read  write").audience("a b");
+        ask(&source).await.unwrap();
         let bodies = bodies.lock().unwrap();
         assert_eq!(
             *bodies,
             [
                 "grant_type=client_credentials",
-                "grant_type=client_credentials&scope=read+write"
+                "grant_type=client_credentials&scope=read+write&audience=a+b"
             ]
         );
     }

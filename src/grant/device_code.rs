@@ -55,6 +55,9 @@ impl DeviceCode {
 
     /// Sets the scope to ask for, words separated by spaces; by default none is asked for, and the
     /// server chooses (RFC 6749 §3.3).
+    ///
+    /// With a scope that RFC 6749 doesn't allow, [`login`](Self::login) fails with
+    /// [`LoginError::NoToken`], made from [`InvalidScope`](crate::InvalidScope), and nothing is sent.
     #[must_use]
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
         self.wanted.scope(scope.as_ref());
@@ -63,6 +66,9 @@ impl DeviceCode {
 
     /// Adds a resource server that the tokens are for, an absolute URI without a fragment
     /// (RFC 8707 §2); by default none is named, and the server chooses.
+    ///
+    /// With one that isn't, [`login`](Self::login) fails with [`LoginError::NoToken`], made from
+    /// [`InvalidResource`](crate::InvalidResource), and nothing is sent.
     #[must_use]
     pub fn resource(mut self, uri: impl Into<String>) -> Self {
         self.wanted.resource(uri.into());

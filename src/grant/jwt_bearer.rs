@@ -60,7 +60,7 @@ impl JwtBearer {
         self
     }
 
-    /// Adds a resource server that the token is for, an absolute URI without a fragment
+    /// Adds a resource server that the tokens are for, an absolute URI without a fragment
     /// (RFC 8707 §2); by default none is named, and the server chooses.
     ///
     /// With one that isn't, each request for a token fails with

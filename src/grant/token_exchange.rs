@@ -141,8 +141,8 @@ impl TokenExchange {
         self
     }
 
-    /// Adds a resource server that the token is for, an absolute URI without a fragment
-    /// (RFC 8707 §2); by default none is named.
+    /// Adds a resource server that the tokens are for, an absolute URI without a fragment
+    /// (RFC 8707 §2); by default none is named, and the server chooses.
     ///
     /// With one that isn't, each request for a token fails with
     /// [`InvalidResource`](crate::InvalidResource), and nothing is sent.
@@ -152,8 +152,8 @@ impl TokenExchange {
         self
     }
 
-    /// Adds the name of a service that the token is for, as the server calls it (RFC 8693 §2.1); by
-    /// default none is named.
+    /// Adds the name of a service that the tokens are for, as the server calls it (RFC 8693 §2.1);
+    /// by default none is named, and the server chooses.
     #[must_use]
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.wanted.audience(audience.into());
