@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::pointer::JsonPointer;
 
-/// What RFC 6749 §5.1 and §5.2, RFC 8693 §2.2.1 and RFC 8628 §3.2 name. The values are kept as they came, so that
-/// no text of a parser can repeat one.
+/// What RFC 6749 §5.1 and §5.2, RFC 8693 §2.2.1 and RFC 8628 §3.2 name. The values are kept as they
+/// came, so that no text of a parser can repeat one.
 #[derive(Default)]
 pub(super) struct Fields {
     pub(super) access_token: Option<Value>,
