@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, fs, net::IpAddr, ops::Deref, path::PathBuf, sync::Arc};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 /// A secret, such as the client's, a refresh token, a key, a certificate or a token: a value, or a
@@ -108,6 +109,24 @@ impl fmt::Debug for Secret {
 /// A string that doesn't print and is overwritten when it is dropped.
 #[derive(Clone)]
 pub(crate) struct SecretString(Zeroizing<String>);
+
+impl SecretString {
+    /// 256 random bits of the operating system, as 43 characters that need no encoding in a URL.
+    pub(crate) fn random() -> Result<Self, NoRandomness> {
+        let mut octets = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *octets).map_err(|cause| NoRandomness(cause.to_string()))?;
+        Ok(Self::of_octets(&octets))
+    }
+
+    /// The same of given bits.
+    pub(crate) fn of_octets(octets: &[u8; 32]) -> Self {
+        Self::from(BASE64_URL_SAFE_NO_PAD.encode(octets))
+    }
+}
+
+/// The operating system gave no random numbers; what it said.
+#[derive(Debug)]
+pub(crate) struct NoRandomness(pub(crate) String);
 
 impl From<String> for SecretString {
     fn from(value: String) -> Self {

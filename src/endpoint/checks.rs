@@ -5,7 +5,7 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 
-use super::{EndpointConfigError, client_auth::form_encoded};
+use super::{EndpointConfigError, client_auth::form_encoded, url::is_absolute_uri};
 use crate::secret::SecretString;
 
 /// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
@@ -20,7 +20,7 @@ pub(super) fn checked_params(
             "this crate sends it itself; set it by the client authentication or the grant"
         } else if value.is_empty() {
             continue;
-        } else if key == "resource" && !is_resource(&value) {
+        } else if key == "resource" && !is_absolute_uri(&value) {
             "it must be an absolute URI without a fragment (RFC 8707 §2), such as \
              https://api.example.com/"
         } else if !REPEATABLE_PARAMS.contains(&&*key) && kept.iter().any(|(other, _)| *other == key)
@@ -33,23 +33,6 @@ pub(super) fn checked_params(
         return Err(EndpointConfigError::Param { key, problem });
     }
     Ok(kept)
-}
-
-/// RFC 8707 §2: the value "MUST be an absolute URI [...] MUST NOT include a fragment component".
-pub(crate) fn is_resource(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once(':') else {
-        return false;
-    };
-    // RFC 3986 §3.1.
-    let mut scheme = scheme.bytes();
-    scheme
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic())
-        && scheme.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        && !rest.is_empty()
-        && rest
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte))
 }
 
 pub(super) fn checked_headers(
@@ -168,7 +151,7 @@ mod tests {
             "urn:example:api",
             "https://[::1]/a?b=c",
         ] {
-            assert!(is_resource(good), "{good}");
+            assert!(is_absolute_uri(good), "{good}");
         }
         for bad in [
             "api.example.com",

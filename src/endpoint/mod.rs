@@ -53,7 +53,7 @@ use http::HeaderMap;
 use self::{
     client_auth::form_encoded,
     pointer::JsonPointer,
-    redact::Redactor,
+    redact::{Redactor, parts_of_jwt},
     request::TokenRequest,
     response::Expectation,
     server::Server,
@@ -75,8 +75,8 @@ pub use self::{
     request::Encoding,
 };
 pub(crate) use self::{
-    checks::is_resource, device::DeviceAuthorization, response::TokenResponse,
-    revocation::TokenKind,
+    device::DeviceAuthorization, response::TokenResponse, revocation::TokenKind,
+    url::is_absolute_uri,
 };
 
 /// An authorization server's token endpoint, and how this client talks to it.
@@ -218,14 +218,6 @@ impl Inner {
             now: self.clock.now().wall,
         }
     }
-}
-
-/// What a server may repeat of a JWT (RFC 7515 §7.1) without the rest.
-fn parts_of_jwt(secret: &SecretString) -> impl Iterator<Item = SecretString> {
-    // A shorter one would only blot out the server's words.
-    let long = |part: &&str| part.len() >= 8 && part.len() < secret.len();
-    let parts = secret.split('.').filter(long);
-    parts.map(|part| SecretString::from(part.to_owned()))
 }
 
 impl fmt::Debug for TokenEndpoint {

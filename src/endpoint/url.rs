@@ -123,6 +123,24 @@ fn harmless_part(text: &str) -> String {
     before_query.chars().take(256).collect()
 }
 
+/// Whether it is an absolute URI without a fragment, as a resource (RFC 8707 §2) and a redirect URI
+/// (RFC 6749 §3.1.2) must be.
+pub(crate) fn is_absolute_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return false;
+    };
+    // RFC 3986 §3.1.
+    let mut scheme = scheme.bytes();
+    scheme
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && scheme.all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && !rest.is_empty()
+        && rest
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

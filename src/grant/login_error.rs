@@ -4,6 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use crate::{
     endpoint::TokenEndpoint,
+    secret::NoRandomness,
     source::{BoxError, TokenError},
 };
 
@@ -145,6 +146,13 @@ impl LoginError {
 /// RFC 6749 §4.1.2.1.
 fn may_pass(code: &str) -> bool {
     matches!(code, "temporarily_unavailable" | "server_error")
+}
+
+impl From<NoRandomness> for LoginError {
+    fn from(NoRandomness(cause): NoRandomness) -> Self {
+        let cause = cause.into();
+        Self::NoRandomness { cause }
+    }
 }
 
 impl From<TokenError> for LoginError {

@@ -1,10 +1,8 @@
 //! Proof Key for Code Exchange (RFC 7636): who begins a login is who ends it.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
 
-use super::LoginError;
-use crate::secret::SecretString;
+use crate::secret::{NoRandomness, SecretString};
 
 /// A secret that is sent with the code, and before that only as its hash.
 pub(super) struct Verifier(SecretString);
@@ -13,8 +11,8 @@ impl Verifier {
     /// RFC 7636 §4.1: "It is RECOMMENDED that the output of a suitable random number generator be
     /// used to create a 32-octet sequence. The octet sequence is then base64url-encoded to produce
     /// a 43-octet URL safe string".
-    pub(super) fn random() -> Result<Self, LoginError> {
-        random_text().map(Self)
+    pub(super) fn random() -> Result<Self, NoRandomness> {
+        SecretString::random().map(Self)
     }
 
     /// RFC 7636 §4.2, `S256`: "BASE64URL-ENCODE(SHA256(ASCII(code_verifier)))". There is no
@@ -26,19 +24,6 @@ impl Verifier {
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
-}
-
-/// 256 random bits of the operating system, as 43 characters that need no encoding in a URL.
-pub(super) fn random_text() -> Result<SecretString, LoginError> {
-    let mut octets = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *octets).map_err(|cause| LoginError::NoRandomness {
-        cause: cause.to_string().into(),
-    })?;
-    Ok(text(&octets))
-}
-
-fn text(octets: &[u8; 32]) -> SecretString {
-    SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(octets))
 }
 
 #[cfg(test)]
@@ -57,7 +42,7 @@ mod tests {
     // rule 73
     #[test]
     fn the_example_of_rfc_7636_appendix_b() {
-        let verifier = Verifier(text(&OCTETS));
+        let verifier = Verifier(SecretString::of_octets(&OCTETS));
         assert_eq!(
             verifier.reveal(),
             "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -106,7 +91,7 @@ mod tests {
                 let octets: Vec<u8> = octets.collect();
                 assert_eq!(
                     expected["code_verifier"],
-                    *text(&octets.try_into().unwrap())
+                    *SecretString::of_octets(&octets.try_into().unwrap())
                 );
             }
         }

@@ -3,7 +3,7 @@
 
 use std::{error::Error, fmt};
 
-use crate::{endpoint::is_resource, source::TokenError};
+use crate::{endpoint::is_absolute_uri, source::TokenError};
 
 /// Checked when it is set, refused when it is used, so that setters can be chained.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +24,7 @@ impl Wanted {
     }
 
     pub(super) fn resource(&mut self, uri: String) {
-        if is_resource(&uri) {
+        if is_absolute_uri(&uri) {
             self.resources.push(uri);
         } else {
             self.refuse(TokenError::permanent(InvalidResource(uri)));

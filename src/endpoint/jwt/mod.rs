@@ -12,11 +12,10 @@ mod signing_error;
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::secret::SecretString;
+use crate::secret::{NoRandomness, SecretString};
 
 pub(super) use self::client_assertion::ClientAssertion;
 use self::key::ReadyKey;
@@ -30,20 +29,15 @@ fn claims_of_now(now: SystemTime, lifetime: Duration) -> Result<Claims, SigningE
     let since = now.duration_since(SystemTime::UNIX_EPOCH);
     let now = since.unwrap_or_default().as_secs();
     let expires = now.saturating_add(lifetime.as_secs());
+    let unique = SecretString::random().map_err(|NoRandomness(_)| SigningError::NoRandomness)?;
     Ok(Claims::from_iter([
         (String::from("iat"), Value::from(now)),
         (String::from("exp"), Value::from(expires)),
-        (String::from("jti"), Value::from(unique()?)),
+        // RFC 7519 §4.1.7: it "MUST be assigned in a manner that ensures that there is a negligible
+        // probability that the same value will be accidentally assigned to a different data
+        // object".
+        (String::from("jti"), Value::from(&*unique)),
     ]))
-}
-
-/// RFC 7519 §4.1.7: `jti` "MUST be assigned in a manner that ensures that there is a negligible
-/// probability that the same value will be accidentally assigned to a different data object".
-fn unique() -> Result<String, SigningError> {
-    let mut random = [0; 24]; // 192 bits
-    let filled = SystemRandom::new().fill(&mut random);
-    filled.map_err(|_| SigningError::NoRandomness)?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(random))
 }
 
 /// The JWS compact serialization (RFC 7515 §7.1).

@@ -15,15 +15,10 @@ use std::fmt;
 use http::Uri;
 
 use self::callback::{Expected, Judged};
-use super::{
-    LoginError, RefreshToken,
-    login_error::client_id,
-    pkce::{Verifier, random_text},
-    wanted::Wanted,
-};
+use super::{LoginError, RefreshToken, login_error::client_id, pkce::Verifier, wanted::Wanted};
 use crate::{
     clock::Clock,
-    endpoint::{TokenEndpoint, is_resource},
+    endpoint::{TokenEndpoint, is_absolute_uri},
     secret::SecretString,
 };
 
@@ -157,13 +152,13 @@ impl AuthorizationCode {
             advice: "give it to the endpoint by .authorization_endpoint(…)",
         })?;
         // RFC 6749 §3.1.2: "an absolute URI [...] MUST NOT include a fragment component."
-        if !is_resource(&self.redirect_uri) {
+        if !is_absolute_uri(&self.redirect_uri) {
             return Err(LoginError::RedirectUri {
                 problem: "it must be an absolute URI without a fragment (RFC 6749 §3.1.2), such \
                           as https://app.example.com/callback",
             });
         }
-        let state = random_text()?;
+        let state = SecretString::random()?;
         let verifier = self.pkce.then(Verifier::random).transpose()?;
         let challenge = verifier.as_ref().map(Verifier::challenge);
         let mut params = self.wanted.with(&[

@@ -92,7 +92,7 @@ async fn a_client_proves_itself_by_a_jwt_for_the_issuer() {
     assert!(issued.abs_diff(before.as_secs()) < 60, "{issued}");
     assert_eq!(claims.remove("exp"), Some(Value::from(issued + 60)));
     let id = claims.remove("jti").unwrap();
-    assert_eq!(b64(id.as_str().unwrap()).len(), 24);
+    assert_eq!(b64(id.as_str().unwrap()).len(), 32);
     assert_eq!(
         Value::Object(claims.clone()),
         serde_json::json!({"iss": "client 1", "sub": "client 1", "aud": ISSUER})
