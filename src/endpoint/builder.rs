@@ -193,6 +193,36 @@ impl TokenEndpointBuilder {
     }
 }
 
+/// What is known of the server; after [`discover`](crate::TokenEndpoint::discover) what is said
+/// here counts more than its metadata.
+impl TokenEndpointBuilder {
+    /// Sets the authorization server's issuer identifier (RFC 8414 §2), which is compared byte for
+    /// byte; by default it is unknown.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.told.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Sets where users are sent to log in (RFC 6749 §3.1); by default it is unknown.
+    pub fn authorization_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.told.endpoint(Kind::Authorization, url.into());
+        self
+    }
+
+    /// Sets where device codes come from (RFC 8628 §3.1); by default it is unknown.
+    pub fn device_authorization_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.told.endpoint(Kind::DeviceAuthorization, url.into());
+        self
+    }
+
+    /// Sets where tokens are revoked (RFC 7009 §2); by default it is unknown, and nothing is
+    /// revoked.
+    pub fn revocation_endpoint(mut self, url: impl Into<String>) -> Self {
+        self.told.endpoint(Kind::Revocation, url.into());
+        self
+    }
+}
+
 impl fmt::Debug for TokenEndpointBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not even the URL: it wasn't checked yet and may hold a password.

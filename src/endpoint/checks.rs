@@ -5,7 +5,7 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 
-use super::{EndpointConfigError, client_auth::form_encoded, url::is_absolute_uri};
+use super::{EndpointConfigError, request::form_encoded, url::is_absolute_uri};
 use crate::secret::SecretString;
 
 /// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."

@@ -51,10 +51,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::HeaderMap;
 
 use self::{
-    client_auth::form_encoded,
     pointer::JsonPointer,
     redact::{Redactor, parts_of_jwt},
-    request::TokenRequest,
+    request::{TokenRequest, form_encoded},
     response::Expectation,
     server::Server,
     transport::{Answer, Transport},

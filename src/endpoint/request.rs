@@ -124,6 +124,15 @@ fn form(params: &[(String, SecretString)]) -> Bytes {
     Bytes::from_owner(text)
 }
 
+/// One value as a form has it. RFC 6749 §2.3.1: id and secret are "encoded using the
+/// "application/x-www-form-urlencoded" encoding algorithm" before they go into Basic, too.
+pub(super) fn form_encoded(text: &str) -> SecretString {
+    // Room for the longest case, so that it doesn't grow and leave copies behind.
+    let mut encoded = String::with_capacity(text.len().saturating_mul(3));
+    encoded.extend(form_urlencoded::byte_serialize(text.as_bytes()));
+    SecretString::from(encoded)
+}
+
 /// Parameters as one JSON object; those of the same name are a list.
 fn json(params: &[(String, SecretString)]) -> Bytes {
     // At worst `\u0000` for one, and quotes, a colon, a comma, brackets.

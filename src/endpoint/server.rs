@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    ClientAuth, EndpointConfigError, TokenEndpointBuilder,
+    ClientAuth, EndpointConfigError,
     offered::Offered,
     url::{EndpointUrl, Kind},
 };
@@ -51,7 +51,7 @@ pub(super) struct Told {
 
 impl Told {
     /// By hand, which counts more than the metadata.
-    fn endpoint(&mut self, kind: Kind, url: String) {
+    pub(super) fn endpoint(&mut self, kind: Kind, url: String) {
         for known in [&mut self.endpoints, &mut self.mtls_aliases] {
             known.retain(|(other, _)| *other != kind);
         }
@@ -105,35 +105,5 @@ impl Told {
             iss_in_response: self.iss_in_response,
         };
         Ok((client_auth, token, server))
-    }
-}
-
-/// What is known of the server; after [`discover`](crate::TokenEndpoint::discover) what is said
-/// here counts more than its metadata.
-impl TokenEndpointBuilder {
-    /// Sets the authorization server's issuer identifier (RFC 8414 §2), which is compared byte for
-    /// byte; by default it is unknown.
-    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
-        self.told.issuer = Some(issuer.into());
-        self
-    }
-
-    /// Sets where users are sent to log in (RFC 6749 §3.1); by default it is unknown.
-    pub fn authorization_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.told.endpoint(Kind::Authorization, url.into());
-        self
-    }
-
-    /// Sets where device codes come from (RFC 8628 §3.1); by default it is unknown.
-    pub fn device_authorization_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.told.endpoint(Kind::DeviceAuthorization, url.into());
-        self
-    }
-
-    /// Sets where tokens are revoked (RFC 7009 §2); by default it is unknown, and nothing is
-    /// revoked.
-    pub fn revocation_endpoint(mut self, url: impl Into<String>) -> Self {
-        self.told.endpoint(Kind::Revocation, url.into());
-        self
     }
 }

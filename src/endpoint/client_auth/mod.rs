@@ -1,12 +1,13 @@
 //! Authenticate: how the client proves to the authorization server who it is (RFC 6749 §2.3).
 
+#[cfg(feature = "jwt")]
+mod assertion;
 pub(super) mod problem;
 
 use std::{fmt, time::SystemTime};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
@@ -14,7 +15,11 @@ use zeroize::Zeroizing;
 use super::jwt::ClientAssertion;
 #[cfg(feature = "https-client")]
 use super::tls::ClientCertificate;
-use super::{EndpointConfigError, redact::Redactor, request::TokenRequest};
+use super::{
+    EndpointConfigError,
+    redact::Redactor,
+    request::{TokenRequest, form_encoded},
+};
 use crate::secret::{Secret, SecretString};
 
 use self::problem::AuthProblem;
@@ -296,15 +301,6 @@ fn basic(id: &str, secret: &str) -> Result<Basic, AuthProblem> {
         header,
         credentials,
     })
-}
-
-/// RFC 6749 §2.3.1: id and secret are "encoded using the "application/x-www-form-urlencoded"
-/// encoding algorithm" before they go into Basic.
-pub(super) fn form_encoded(text: &str) -> SecretString {
-    // Room for the longest case, so that it doesn't grow and leave copies behind.
-    let mut encoded = String::with_capacity(text.len().saturating_mul(3));
-    encoded.extend(byte_serialize(text.as_bytes()));
-    SecretString::from(encoded)
 }
 
 #[cfg(test)]

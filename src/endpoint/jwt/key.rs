@@ -83,7 +83,7 @@ impl SigningKey {
     }
 
     /// A client secret that is used as a key (RFC 7518 §3.2).
-    pub(super) fn hs256(secret: Secret) -> Self {
+    pub(in crate::endpoint) fn hs256(secret: Secret) -> Self {
         Self::new(Algorithm::HS256, secret)
     }
 
