@@ -690,3 +690,20 @@ fn without_a_runtime_there_is_an_error_that_says_so() {
     assert!(error.to_string().contains("runtime"), "{error}");
     assert_eq!(server.requests(), 0);
 }
+
+// rule 80
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_a_time_limit_redeems_once_as_well() {
+    let server = Rotating::start();
+    let gate = server.gate();
+    let endpoint = server.endpoint().timeout(Duration::MAX).build().unwrap();
+    let source = RefreshToken::new(endpoint, "r1");
+    let asking = tokio::spawn(async move { ask(&source).await });
+    for _ in 0..3 {
+        settle().await;
+        advance(secs(1)).await;
+    }
+    gate.add_permits(3);
+    assert_eq!(asking.await.unwrap().unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}

@@ -34,6 +34,9 @@ use crate::{
 /// How many flights one caller boards, if each is lost with its runtime.
 const MOST_FLIGHTS: usize = 3;
 
+/// For an endpoint without a time limit: near enough that adding it to a clock is safe.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// What all clones of a source share.
 pub(super) struct Shared {
     pub(super) endpoint: TokenEndpoint,
@@ -256,7 +259,8 @@ impl Shared {
     fn patience(&self) -> Duration {
         let requests = self.endpoint.timeout().saturating_mul(3);
         let hooks = HOOK_LIMIT.saturating_mul(2);
-        requests.saturating_add(hooks).saturating_add(HOOK_LIMIT)
+        let all = requests.saturating_add(hooks).saturating_add(HOOK_LIMIT);
+        all.min(LONGEST_PATIENCE)
     }
 
     /// What there is for flight `id`; nothing any more for one that was given up.
