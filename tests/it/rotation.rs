@@ -707,3 +707,25 @@ async fn an_endpoint_without_a_time_limit_redeems_once_as_well() {
     assert_eq!(asking.await.unwrap().unwrap(), "a1");
     assert_eq!(server.redeemed(), ["r1"]);
 }
+
+// rule 80
+#[tokio::test]
+async fn a_provider_that_lags_behind_the_hook_spends_nothing_twice() {
+    let server = Rotating::start();
+    let said = Arc::new(Mutex::new("r1"));
+    let provider = Secret::provided_by({
+        let said = Arc::clone(&said);
+        move || Ok((*said.lock().unwrap()).to_owned())
+    });
+    let source = server.source(provider);
+    for n in 1..=3 {
+        assert_eq!(ask(&source).await.unwrap(), format!("a{n}"));
+    }
+    // What the hook wrote two rotations ago is only now to be read.
+    *said.lock().unwrap() = "r3";
+    server.script([InvalidGrant]);
+    ask(&source).await.unwrap_err();
+    assert_eq!(ask(&source).await.unwrap(), "a4");
+    assert_eq!(server.redeemed(), ["r1", "r2", "r3", "r4", "r4"]);
+    assert!(server.reused().is_empty());
+}

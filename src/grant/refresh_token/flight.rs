@@ -5,6 +5,7 @@
 //! runtime, the next one can go on from there.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -37,6 +38,9 @@ const MOST_FLIGHTS: usize = 3;
 /// For an endpoint without a time limit: near enough that adding it to a clock is safe.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
+/// How far a provider may lag behind the rotations.
+const MOST_KNOWN: usize = 64;
+
 /// What all clones of a source share.
 pub(super) struct Shared {
     pub(super) endpoint: TokenEndpoint,
@@ -49,8 +53,9 @@ pub(super) struct Shared {
 
 struct State {
     holding: Holding,
-    /// What `first` said last: it is spent, or refused, or in use.
-    first_said: Option<SecretString>,
+    /// The hashes of the latest refresh tokens that were sent, or that `first` said: they are
+    /// spent, or refused, or in use.
+    known: VecDeque<[u8; 32]>,
     hook: Option<Hook>,
     flight: Option<Flight>,
     flights: u64,
@@ -108,7 +113,7 @@ impl Shared {
             clock: Clock::default(),
             state: Mutex::new(State {
                 holding,
-                first_said: None,
+                known: VecDeque::new(),
                 hook: None,
                 flight: None,
                 flights: 0,
@@ -280,11 +285,18 @@ impl Shared {
         }
     }
 
-    /// Whether `first` never said this before; from now on it has.
-    pub(super) fn is_first_heard(&self, said: &SecretString) -> bool {
+    /// Whether this refresh token wasn't known yet; from now on it is.
+    pub(super) fn is_news(&self, refresh_token: &SecretString) -> bool {
+        let hash = hmac_sha256::Hash::hash(refresh_token.as_bytes());
         let mut state = self.lock();
-        let before = state.first_said.replace(said.clone());
-        before.is_none_or(|before| *before != **said)
+        if state.known.contains(&hash) {
+            return false;
+        }
+        if state.known.len() >= MOST_KNOWN {
+            state.known.pop_front();
+        }
+        state.known.push_back(hash);
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -79,7 +79,7 @@ impl Shared {
                     .reveal()
                     .map_err(|cause| TokenError::transient(FlightError::NoProvision(cause)))?;
                 check(&first).map_err(lack)?;
-                self.is_first_heard(&first);
+                self.is_news(&first);
                 first
             }
             Holding::Refused(refused) => self.newer_than(Some(&refused)).unwrap_or(refused),
@@ -92,12 +92,12 @@ impl Shared {
         Ok(next)
     }
 
-    /// What the provider says by now, if that was never sent: neither this one nor what the
-    /// provider said before, which a rotation has spent since.
+    /// What the provider says by now, if that was never sent: neither this one nor one before it,
+    /// which a rotation has spent since. A provider may say such a one if it lags behind the hook.
     fn newer_than(&self, old: Option<&SecretString>) -> Option<SecretString> {
         let said = self.first.as_ref()?.reveal().ok()?;
         let usable = check(&said).is_ok() && old.is_none_or(|old| **old != *said);
-        (usable && self.is_first_heard(&said)).then_some(said)
+        (usable && self.is_news(&said)).then_some(said)
     }
 
     /// One token request. Whatever it brings is held before anything else happens.
@@ -119,6 +119,7 @@ impl Shared {
         let params = wanted.with(&grant)?;
         let asked = self.clock.now();
         let response = self.endpoint.exchange(&params).await?;
+        self.is_news(&refresh_token);
         let granted = Granted {
             token: response.token,
             asked,
