@@ -18,6 +18,8 @@ pub(super) enum Lack {
     ControlCharacter,
     /// The login brought none, and its access token is over.
     NotSent,
+    /// The login brought none, and its access token has another scope.
+    OtherScope,
     /// It was revoked.
     Revoked,
 }
@@ -37,6 +39,11 @@ impl fmt::Display for NoRefreshToken {
                 "the access token of the login is over, and the server sent no refresh token with \
                  it: log in again; for one that lasts, ask for the scope offline_access (or what \
                  the server calls it), and let the client have refresh tokens"
+            }
+            Lack::OtherScope => {
+                "the server sent no refresh token with the login, so there is only its access \
+                 token, and none with another scope or resource: leave out .scope(…) and \
+                 .resource(…) here, or let the client have refresh tokens"
             }
             Lack::Revoked => "the refresh token was revoked by this program: log in again",
         })

@@ -28,8 +28,9 @@ impl Shared {
                 }
             }
             Holding::AccessOnly(granted) => {
-                let fits = wanted.is_like(&Wanted::default());
-                return if fits && granted.is_worth_it(rejected, &self.clock) {
+                return if !wanted.is_like(&Wanted::default()) {
+                    Err(lack(Lack::OtherScope))
+                } else if granted.is_worth_it(rejected, &self.clock) {
                     Ok(granted)
                 } else {
                     Err(lack(Lack::NotSent))
@@ -117,9 +118,9 @@ impl Shared {
             ("refresh_token", &*refresh_token),
         ];
         let params = wanted.with(&grant)?;
+        self.is_news(&refresh_token);
         let asked = self.clock.now();
         let response = self.endpoint.exchange(&params).await?;
-        self.is_news(&refresh_token);
         let granted = Granted {
             token: response.token,
             asked,

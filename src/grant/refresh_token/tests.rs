@@ -148,6 +148,21 @@ async fn a_login_without_a_refresh_token_serves_until_it_is_over_and_says_what_t
 }
 
 #[tokio::test]
+async fn a_login_without_a_refresh_token_serves_no_clone_that_asks_for_another_scope() {
+    let (source, log) = login(None, Some(HOUR));
+    for other in [
+        source.clone().scope("read"),
+        source.clone().resource("urn:a"),
+    ] {
+        let error = other.token(Demand::default()).await.unwrap_err();
+        assert!(error.get_ref().is::<NoRefreshToken>() && !error.is_transient());
+        assert!(error.to_string().contains("scope"), "{error}");
+    }
+    assert_eq!(ask(&source).await.unwrap(), "login");
+    assert!(log.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_login_that_was_never_used_is_revoked_whole() {
     for (refresh_token, expected) in [
         (
