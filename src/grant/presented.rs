@@ -29,7 +29,14 @@ impl Presented {
     pub(super) async fn token(&self) -> Result<AccessToken, TokenError> {
         let refused = self.last_refused().clone();
         let demand = Demand::instead_of(refused.as_ref());
-        self.source.token(demand).await
+        let outcome = self.source.token(demand).await;
+        // It may have no other. Then the one that was refused will do the next time: the server may
+        // take it by now, or meant another one, and no refusal is final.
+        if outcome.is_err() {
+            self.last_refused()
+                .take_if(|last| Some(&*last) == refused.as_ref());
+        }
+        outcome
     }
 
     /// Keeps in mind what the server said of `token`: a source with a memory of its own would hand

@@ -376,3 +376,22 @@ async fn what_is_held_is_revoked_by_a_form_even_where_token_requests_are_json() 
     }
     assert_eq!(server.bodies().len(), 4, "{:?}", server.bodies());
 }
+
+/// What a server refused may be accepted a minute later, and with two tokens it isn't known which
+/// was refused: no refusal is final.
+#[tokio::test]
+async fn a_token_that_was_refused_is_shown_again_where_there_is_no_other() {
+    let path = std::env::temp_dir().join(format!("tower-oauth-actor-{}", std::process::id()));
+    std::fs::write(&path, "actor").unwrap();
+    let server = Server::answering(&[r#"{"error":"invalid_grant"}"#]);
+    let endpoint = server.endpoint(ClientAuth::none("id"));
+    let source =
+        TokenExchange::new(endpoint, caching("subject")).actor(tower_oauth::FileToken::new(&path));
+    let outcomes = [
+        ask(&source).await.is_ok(),
+        ask(&source).await.is_ok(),
+        ask(&source).await.is_ok(),
+    ];
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(outcomes, [false, false, true]);
+}
