@@ -149,11 +149,13 @@ async fn a_client_with_a_certificate_goes_to_the_aliases() {
     let document = || {
         with(json!({
             "revocation_endpoint": "https://as.example/revoke",
+            "authorization_endpoint": "https://as.example/authorize",
             "device_authorization_endpoint": "https://as.example/device",
             "token_endpoint_auth_methods_supported": ["tls_client_auth", "client_secret_basic"],
             "mtls_endpoint_aliases": {
                 "token_endpoint": "https://mtls.example/token",
                 "revocation_endpoint": "https://mtls.example/revoke",
+                "authorization_endpoint": "https://mtls.example/authorize",
             },
         }))
     };
@@ -170,7 +172,12 @@ async fn a_client_with_a_certificate_goes_to_the_aliases() {
         format!("{:?}", builder.client_auth(tls()).build().unwrap())
     };
     let endpoint = shown(built(document()).await);
-    for part in ["https://mtls.example/revoke", "https://as.example/device"] {
+    for part in [
+        "https://mtls.example/revoke",
+        "https://as.example/device",
+        // It is the browser that goes there, and that has no certificate.
+        "https://as.example/authorize",
+    ] {
         assert!(endpoint.contains(part), "{endpoint}");
     }
     let by_hand = built(document())

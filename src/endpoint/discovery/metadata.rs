@@ -69,11 +69,14 @@ impl Document {
         if !endpoints.iter().any(|(kind, _)| *kind == Kind::Token) {
             return Err("it has no token_endpoint");
         }
-        let mtls_aliases = match present(&self.members, MTLS_ALIASES) {
+        let mut mtls_aliases = match present(&self.members, MTLS_ALIASES) {
             None => Vec::new(),
             Some(Value::Object(aliases)) => endpoints_in(aliases)?,
             Some(_) => return Err("mtls_endpoint_aliases is no object"),
         };
+        // RFC 8705 §5: members "that do not define endpoints to which an OAuth client makes a direct
+        // request have no meaning and SHOULD be ignored."
+        mtls_aliases.retain(|(kind, _)| *kind != Kind::Authorization);
         let iss_in_response = match present(&self.members, ISS_IN_RESPONSE) {
             None => false,
             Some(Value::Bool(supported)) => *supported,
