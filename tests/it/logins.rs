@@ -103,6 +103,26 @@ async fn a_login_asks_and_exchanges_with_these_bytes() {
 }
 
 #[tokio::test]
+async fn what_is_not_sent_may_stand_in_the_endpoints_own_query() {
+    let server = Endpoint::replying([]);
+    let endpoint = server
+        .builder()
+        .authorization_endpoint("https://as.example/authorize?scope=openid");
+    let login = login(endpoint);
+    assert_eq!(param(login.url(), "scope"), "openid");
+}
+
+#[tokio::test]
+async fn a_client_without_an_id_logs_nobody_in() {
+    let server = Endpoint::replying([]);
+    let endpoint = server.builder().client_auth(ClientAuth::anonymous());
+    let error = AuthorizationCode::new(endpoint.build().unwrap(), REDIRECT)
+        .start()
+        .unwrap_err();
+    assert!(error.to_string().contains("client_id"), "{error}");
+}
+
+#[tokio::test]
 async fn a_public_client_says_who_it_is() {
     let server = Endpoint::replying([json(200, TOKEN)]);
     let login = login(server.builder());

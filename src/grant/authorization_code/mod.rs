@@ -220,9 +220,10 @@ const OWN_PARAMS: &[&str] = &[
 /// RFC 6749 §3.1: the endpoint's own query "MUST be retained when adding additional query
 /// parameters".
 fn url(endpoint: &Uri, params: &[(&str, &str)]) -> Result<SecretString, LoginError> {
+    let sent = || params.iter().filter(|(_, value)| !value.is_empty());
     let own = endpoint.query().unwrap_or_default();
     for (key, _) in form_urlencoded::parse(own.as_bytes()) {
-        if params.iter().any(|(other, _)| *other == key) {
+        if sent().any(|(other, _)| *other == key) {
             return Err(LoginError::Param {
                 key: key.into_owned(),
                 problem: "it stands in the authorization endpoint's own query, too; give it once",
@@ -236,7 +237,7 @@ fn url(endpoint: &Uri, params: &[(&str, &str)]) -> Result<SecretString, LoginErr
         Some(_) => url.push('&'),
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
-    for (key, value) in params.iter().filter(|(_, value)| !value.is_empty()) {
+    for (key, value) in sent() {
         query.append_pair(key, value);
     }
     url.push_str(&query.finish());
