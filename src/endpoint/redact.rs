@@ -59,10 +59,54 @@ impl Redactor {
     }
 
     fn after_secret<'a>(&self, text: &'a str) -> Option<&'a str> {
-        self.secrets
-            .iter()
-            .find_map(|secret| text.strip_prefix(&**secret))
+        self.secrets.iter().find_map(|secret| {
+            text.strip_prefix(&**secret)
+                .or_else(|| spelled(text, secret))
+        })
     }
+}
+
+/// What follows `secret` where it is spelled as in a URL (`%2F`, and `+` for a space) or as in a
+/// JSON text (`\/` or `\u002f`), all of it or in part.
+fn spelled<'a>(text: &'a str, secret: &str) -> Option<&'a str> {
+    secret.chars().try_fold(text, |rest, next| {
+        percent(rest, next)
+            .or_else(|| escape(rest, next))
+            .or_else(|| rest.strip_prefix(next))
+            .or_else(|| rest.strip_prefix('+').filter(|_| next == ' '))
+    })
+}
+
+/// RFC 3986 §2.1.
+fn percent(text: &str, spells: char) -> Option<&str> {
+    let mut octets = [0; 4];
+    let mut octets = spells.encode_utf8(&mut octets).bytes();
+    octets.try_fold(text, |rest, octet| {
+        hex::<2>(rest.strip_prefix('%')?, octet.into())
+    })
+}
+
+/// RFC 8259 §7.
+fn escape(text: &str, spells: char) -> Option<&str> {
+    let mut units = [0; 2];
+    let mut units = spells.encode_utf16(&mut units).iter();
+    let numbered = units.try_fold(text, |rest, unit| {
+        hex::<4>(rest.strip_prefix("\\u")?, (*unit).into())
+    });
+    let short = || {
+        let escaped = text.strip_prefix('\\')?;
+        escaped
+            .strip_prefix(spells)
+            .filter(|_| "\"\\/".contains(spells))
+    };
+    numbered.or_else(short)
+}
+
+/// What follows a number of `DIGITS` digits.
+fn hex<const DIGITS: usize>(text: &str, number: u32) -> Option<&str> {
+    let (digits, rest) = text.split_at_checked(DIGITS)?;
+    let is_it = u32::from_str_radix(digits, 16) == Ok(number) && !digits.starts_with('+');
+    is_it.then_some(rest)
 }
 
 /// What a server may repeat of a JWT (RFC 7515 §7.1) without the rest.
@@ -92,6 +136,25 @@ mod tests {
             redactor.clean("s3cr3t, bad secret s3cr3ts3cr3t (Basic aWQ6czNjcjN0)"),
             "[redacted], bad secret [redacted][redacted] (Basic [redacted])"
         );
+    }
+
+    #[test]
+    fn a_secret_is_found_however_it_is_spelled() {
+        let redactor = knowing(&["1//0g a+\"b\\=\u{e9}<"]);
+        for spelled in [
+            "1//0g a+\"b\\=\u{e9}<",
+            "1%2F%2F0g+a%2B%22b%5C%3D%C3%A9%3C",
+            "1%2f%2f0g%20a%2b%22b%5c%3d%c3%a9%3c",
+            "%31//0g%20a+%22b\\=\u{e9}<",
+            r#"1\/\/0g a+\"b\\=\u00e9\u003c"#,
+            r#"1\u002F\u002f0g a\u002b\u0022b\u005c\u003d\u00E9\u003C"#,
+        ] {
+            let text = format!("<{spelled}>");
+            assert_eq!(redactor.clean(&text), "<[redacted]>", "{spelled}");
+        }
+        for other in ["%3", "%zz", r"\u00", r"\", "1%2F%2"] {
+            assert!(!redactor.clean(other).contains("redacted"), "{other}");
+        }
     }
 
     #[test]
