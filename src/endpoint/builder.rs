@@ -15,7 +15,7 @@ use super::{
     pointer::JsonPointer,
     server::Told,
     transport::Transport,
-    url::Kind,
+    url::{EndpointUrl, Kind},
 };
 use crate::{clock::Clock, secret::SecretString, source::BoxError};
 
@@ -173,7 +173,10 @@ impl TokenEndpointBuilder {
         let wrapped = JsonPointer::parse(&self.answer_at)
             .map_err(|problem| EndpointConfigError::AnswerAt { problem })?;
         let params = checked_params(self.params)?;
-        let unshown = unshown(&params, &self.headers);
+        let mut unshown = unshown(&params, &self.headers);
+        let asked = [&server.device_authorization, &server.revocation];
+        let asked = asked.into_iter().flatten().chain([&url]);
+        unshown.extend(asked.flat_map(EndpointUrl::values_in_query));
         let headers = checked_headers(self.headers)?;
         let transport = self.carrier.open_for(&client_auth, &url)?;
         Ok(TokenEndpoint(Arc::new(Inner {

@@ -71,7 +71,7 @@ pub(super) fn unshown(
         .collect()
 }
 
-const SHORTEST_KEY: usize = 8;
+pub(super) const SHORTEST_KEY: usize = 8;
 
 /// What the client authentications and the grants send.
 const OWN_PARAMS: &[&str] = &[

@@ -188,3 +188,20 @@ fn an_endpoint_prints_names_and_no_values() {
         "{shown}"
     );
 }
+
+// rule F29
+#[tokio::test]
+async fn a_server_that_repeats_what_stands_in_its_urls_query_does_not_show_it() {
+    let answer = r#"{"error":"invalid_request","error_description":"no key hunter2-key+x in hunter2-key%2bx, tenant x"}"#;
+    let endpoint = TokenEndpoint::builder("https://as.example/token?key=hunter2-key%2Bx&tenant=x")
+        .client_auth(ClientAuth::none("id"))
+        .transport(tower::service_fn(move |_| async move {
+            Ok::<_, Infallible>(Response::new(String::from(answer)))
+        }))
+        .build()
+        .unwrap();
+    let error = endpoint.exchange(GRANT).await.unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("tenant x"), "{shown}");
+}

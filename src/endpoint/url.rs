@@ -7,8 +7,8 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::EndpointConfigError;
-use crate::secret::is_loopback;
+use super::{EndpointConfigError, checks::SHORTEST_KEY};
+use crate::secret::{SecretString, is_loopback};
 
 /// Which of the authorization server's endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,14 @@ impl EndpointUrl {
             url: self.shown.to_string(),
             problem,
         }
+    }
+
+    /// What stands in its query, and may be a key.
+    pub(super) fn values_in_query(&self) -> impl Iterator<Item = SecretString> {
+        let query = self.uri.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+            .map(|(_, value)| SecretString::from(value.into_owned()))
+            .filter(|value| value.len() >= SHORTEST_KEY)
     }
 
     pub(super) fn is_https(&self) -> bool {
