@@ -54,7 +54,7 @@ use self::{
     pointer::JsonPointer,
     redact::{Redactor, parts_of_jwt},
     request::{TokenRequest, form_encoded},
-    response::Expectation,
+    response::{Expectation, refresh_token_in},
     server::Server,
     transport::{Answer, Transport},
     url::EndpointUrl,
@@ -146,6 +146,22 @@ impl TokenEndpoint {
         let url = &endpoint.url;
         let (answer, secrets) = endpoint.ask(url, grant, endpoint.encoding).await?;
         Ok(endpoint.expectation(url, &secrets).judge(&answer)?)
+    }
+
+    /// As [`exchange`](Self::exchange). A success whose access token can't be used may have brought a
+    /// refresh token all the same, and the one that was sent is spent: it stands beside the error.
+    pub(crate) async fn refresh(
+        &self,
+        grant: &[(&str, &str)],
+    ) -> Result<TokenResponse, (TokenError, Option<SecretString>)> {
+        let endpoint = &*self.0;
+        let url = &endpoint.url;
+        let asked = endpoint.ask(url, grant, endpoint.encoding).await;
+        let (answer, secrets) = asked.map_err(|error| (error.into(), None))?;
+        endpoint
+            .expectation(url, &secrets)
+            .judge(&answer)
+            .map_err(|error| (error.into(), refresh_token_in(&answer, &endpoint.wrapped)))
     }
 
     /// For what a grant asks of an answer besides.

@@ -22,7 +22,9 @@ use tower_oauth::{
 use crate::support::{
     paused,
     rotating::{
-        Answer::{self, InvalidGrant, Keep, Lost, Panic, Unavailable, Unheard},
+        Answer::{
+            self, InvalidGrant, Keep, Lost, Panic, RotateWithBadAccess, Unavailable, Unheard,
+        },
         Rotating,
     },
     secs, settle,
@@ -728,4 +730,35 @@ async fn a_provider_that_lags_behind_the_hook_spends_nothing_twice() {
     assert_eq!(ask(&source).await.unwrap(), "a4");
     assert_eq!(server.redeemed(), ["r1", "r2", "r3", "r4", "r4"]);
     assert!(server.reused().is_empty());
+}
+
+// rules 21, 80
+#[tokio::test]
+async fn a_new_refresh_token_beside_an_unusable_access_token_is_not_lost() {
+    for (next, kept) in [(Answer::Rotate, "r3 a2"), (Keep(""), "r2 a2")] {
+        let server = Rotating::start();
+        let pairs = Pairs::default();
+        let source = server.source("r1").on_rotation({
+            let pairs = pairs.clone();
+            move |pair| {
+                pairs.add(&pair);
+                async { Ok(()) }
+            }
+        });
+        server.script([RotateWithBadAccess, Unavailable, next]);
+        for _ in 0..2 {
+            ask(&source).await.unwrap_err();
+        }
+        assert_eq!(ask(&source).await.unwrap(), "a2");
+        assert_eq!(server.redeemed(), ["r1", "r2", "r2"]);
+        assert_eq!(pairs.all(), [kept]);
+        assert!(server.reused().is_empty());
+    }
+    // Nor is it at the end.
+    let server = Rotating::start();
+    let source = server.source("r1");
+    server.script([RotateWithBadAccess]);
+    ask(&source).await.unwrap_err();
+    source.revoke(None).await.unwrap();
+    assert_eq!(server.revoked(), ["r2"]);
 }

@@ -186,6 +186,14 @@ fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
     }
 }
 
+/// The refresh token of a success, whatever else is wrong with that.
+pub(super) fn refresh_token_in(answer: &Answer, wrapped: &JsonPointer) -> Option<SecretString> {
+    let fields = fields(answer, wrapped).filter(|_| answer.status.is_success())?;
+    let sure = text(&fields.error).is_none() && !fields.repeated;
+    let refresh_token = owned_text(fields.refresh_token).filter(|_| sure);
+    refresh_token.map(SecretString::from)
+}
+
 /// The content type without its parameters.
 fn essence(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;

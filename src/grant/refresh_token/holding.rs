@@ -19,6 +19,9 @@ pub(super) enum Holding {
     Ready(SecretString),
     /// A pair that waits to be acknowledged by the hook. The refresh token before it is spent.
     Pending(Pair),
+    /// The refresh token to redeem, which came with an access token that can't be used. The hook
+    /// gets it with the next one. The refresh token before it is spent.
+    Unpaired(SecretString),
     /// The server said `invalid_grant` to this one. Another one is asked for first; where there is
     /// none, it is tried again, as no failure is final.
     Refused(SecretString),

@@ -129,7 +129,8 @@ impl RefreshToken {
     /// login. Before it has said `Ok`, the new access token isn't handed out and the new refresh
     /// token isn't redeemed. If it fails, panics or takes longer than a minute, the call for a
     /// token fails with a transient error; the new pair stays in memory, the old one is never sent
-    /// again, and the next call for a token calls the hook again, with the same pair.
+    /// again, and the next call for a token calls the hook again, with the same pair. A new refresh
+    /// token beside an access token that can't be used is no pair: it is redeemed for one first.
     #[must_use]
     pub fn on_rotation<H, F>(self, hook: H) -> Self
     where

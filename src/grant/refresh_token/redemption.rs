@@ -71,7 +71,9 @@ impl Shared {
     /// The refresh token to send.
     fn next_refresh_token(&self, id: u64) -> Result<SecretString, TokenError> {
         let next = match self.held(id)? {
-            Holding::Ready(refresh_token) => return Ok(refresh_token),
+            Holding::Ready(refresh_token) | Holding::Unpaired(refresh_token) => {
+                return Ok(refresh_token);
+            }
             // Acknowledged by now.
             Holding::Pending(pair) => pair.refresh_token,
             Holding::Unasked => {
@@ -119,16 +121,28 @@ impl Shared {
         ];
         let params = wanted.with(&grant)?;
         self.is_news(&refresh_token);
+        let unpaired = matches!(self.held(id)?, Holding::Unpaired(_));
+        let is_new = |new: &SecretString| **new != *refresh_token;
         let asked = self.clock.now();
-        let response = self.endpoint.exchange(&params).await?;
+        let response = self
+            .endpoint
+            .refresh(&params)
+            .await
+            .map_err(|(error, brought)| {
+                if let Some(new) = brought.filter(is_new) {
+                    self.hold(id, Holding::Unpaired(new));
+                }
+                error
+            })?;
         let granted = Granted {
             token: response.token,
             asked,
         };
         // RFC 6749 §6: "The authorization server MAY issue a new refresh token, in which case the
         // client MUST discard the old refresh token and replace it with the new refresh token."
-        let rotated = response.refresh_token.filter(|new| **new != *refresh_token);
-        if let Some(new) = rotated {
+        let rotated = response.refresh_token.filter(is_new);
+        let to_keep = rotated.or_else(|| unpaired.then(|| refresh_token.clone()));
+        if let Some(new) = to_keep {
             let pair = Pair {
                 refresh_token: new,
                 granted: granted.clone(),
@@ -161,9 +175,9 @@ impl Shared {
                 Err(error) if error.get_ref().is::<NoRefreshToken>() => (None, None),
                 Err(error) => return Err(error),
             },
-            Holding::Ready(refresh_token) | Holding::Refused(refresh_token) => {
-                (Some(refresh_token), None)
-            }
+            Holding::Ready(refresh_token)
+            | Holding::Unpaired(refresh_token)
+            | Holding::Refused(refresh_token) => (Some(refresh_token), None),
             Holding::Pending(pair) => (Some(pair.refresh_token), Some(pair.granted.token)),
             Holding::AccessOnly(granted) => (None, Some(granted.token)),
             Holding::Revoked(_) => (None, None),

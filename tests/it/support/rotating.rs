@@ -22,6 +22,8 @@ pub enum Answer {
     Keep(&'static str),
     /// Rotates with the access token of the answer before.
     RotateWithOldAccess,
+    /// Rotates with an access token that nobody can send.
+    RotateWithBadAccess,
     /// The connection breaks before the server has done anything.
     Unheard,
     /// The server rotates, and the answer breaks off.
@@ -206,7 +208,11 @@ impl Rotating {
             state.refreshed += 1;
         }
         let new = format!("r{}", state.issued);
-        let body = format!(r#"{},"refresh_token":"{new}"}}"#, token(state.refreshed));
+        let access = match next {
+            Answer::RotateWithBadAccess => r#"{"access_token":"a b""#.into(),
+            _ => token(state.refreshed),
+        };
+        let body = format!(r#"{access},"refresh_token":"{new}"}}"#);
         state.live.insert(new);
         if next == Answer::Lost {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
