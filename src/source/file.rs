@@ -23,7 +23,8 @@ const READ_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// The file is read when a token is needed: at least every 60 seconds while requests go out, and
 /// when a server refuses the token. It is opened by its path each time, so that a swapped symbolic
 /// link leads to the new file. White space around the token is left out. While the file can't be
-/// read, or is empty, the last good token is used on.
+/// read, or is empty, the last good token is used on. If it still has the token that was refused,
+/// that is an error once; the next time that token is used again, as there is no other.
 ///
 /// ```
 /// use tower_oauth::{FileToken, OAuthLayer};
@@ -37,6 +38,8 @@ const READ_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 pub struct FileToken {
     path: Arc<Path>,
     last_good: Arc<Mutex<Option<AccessToken>>>,
+    /// The refused token that was the last answer, as an error.
+    told: Arc<Mutex<Option<AccessToken>>>,
 }
 
 impl FileToken {
@@ -45,6 +48,7 @@ impl FileToken {
         Self {
             path: Arc::from(path.into()),
             last_good: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -70,6 +74,19 @@ impl FileToken {
         *last_good.unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
     }
 
+    /// Whether it is still to be told that this is the refused one. Only once: there is no other,
+    /// other servers may accept it, and this one may by now.
+    fn is_news(&self, refused: &AccessToken) -> bool {
+        let told = self.told.lock();
+        let mut told = told.unwrap_or_else(PoisonError::into_inner);
+        let before = told.take();
+        if before.as_ref() == Some(refused) {
+            return false;
+        }
+        *told = Some(refused.clone());
+        true
+    }
+
     fn error(&self, problem: Problem) -> TokenError {
         TokenError::transient(FileTokenError {
             path: Arc::clone(&self.path),
@@ -87,7 +104,7 @@ impl TokenSource for FileToken {
             }
             Err(problem) => self.last_good().ok_or_else(|| self.error(problem))?,
         };
-        if demand.rejected() == Some(&token) {
+        if demand.rejected() == Some(&token) && self.is_news(&token) {
             return Err(self.error(Problem::Refused));
         }
         Ok(token.expires_in(READ_AT_LEAST_EVERY))

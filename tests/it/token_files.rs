@@ -132,7 +132,7 @@ async fn a_used_token_is_read_again_within_sixty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_token_is_read_again_and_never_handed_back() {
+async fn a_refused_token_is_read_again_and_not_handed_back_at_once() {
     let volume = Volume::new("refused");
     volume.rotate("first");
     let cache = TokenCache::from(FileToken::new(volume.token()));
@@ -141,8 +141,11 @@ async fn a_refused_token_is_read_again_and_never_handed_back() {
     let error = cache.get().await.unwrap_err();
     assert!(error.to_string().contains("still has the token"), "{error}");
     assert!(error.is_transient());
+    // One server's refusal isn't final, and perhaps not another's.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(cache.get().await.unwrap().expose_secret(), "first");
 
     volume.rotate("second");
-    tokio::time::advance(Duration::from_secs(1)).await; // past the pause after a failure
+    cache.invalidate();
     assert_eq!(cache.get().await.unwrap().expose_secret(), "second");
 }
