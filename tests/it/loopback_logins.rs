@@ -260,3 +260,17 @@ async fn nobody_is_waited_for_longer_than_the_limit() {
         assert!(shown.contains(&format!("{limit:?}")), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn connections_that_say_nothing_do_not_keep_the_browser_out() {
+    let server = Endpoint::replying([]);
+    let login = start(AuthorizationCode::listen_on_loopback(server.build())).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(login.connect().await);
+    }
+    // Less than such a connection may last.
+    let answer = tokio::time::timeout(secs(5), login.get("/nothing")).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 404"));
+    login.outcome.abort();
+}

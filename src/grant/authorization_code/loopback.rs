@@ -4,6 +4,7 @@
 //! that socket. So whatever isn't the one right request gets a short answer and changes nothing.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -13,7 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use zeroize::Zeroizing;
@@ -220,15 +221,20 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Each connection has a task of its own, so that a slow one keeps nobody waiting.
 async fn accept(listener: TcpListener, path: String, arrived: mpsc::Sender<Arrived>) {
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         while connections.try_join_next().is_some() {}
-        if connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
+        oldest_first.retain(|connection| !connection.is_finished());
+        // Those that say nothing mustn't keep the browser out.
+        if oldest_first.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = oldest_first.pop_front()
+        {
+            oldest.abort();
         }
         match listener.accept().await {
             Ok((stream, _)) => {
                 let serving = serve(stream, path.clone(), arrived.clone());
-                connections.spawn(timeout(CONNECTION, serving));
+                oldest_first.push_back(connections.spawn(timeout(CONNECTION, serving)));
             }
             // As when the process has no file descriptors left: it may pass.
             Err(_) => sleep(Duration::from_millis(100)).await,
