@@ -40,7 +40,11 @@ impl Fields {
         let outer = serde_json::from_slice(body).ok()?;
         let inner = wrapped
             .follow(body)
-            .and_then(|inner| serde_json::from_str(inner.get()).ok());
+            .and_then(|inner| serde_json::from_str(inner.get()).ok())
+            // An empty object beside an error says nothing.
+            .filter(|inner: &Self| {
+                inner.access_token.is_some() || inner.device_code.is_some() || inner.error.is_some()
+            });
         Some(inner.unwrap_or(outer))
     }
 
@@ -154,6 +158,16 @@ mod tests {
             assert!(json(text).is_none(), "{text}");
         }
         assert!(Fields::from_json(b"\xff\xfe{\0}\0", &JsonPointer::default()).is_none());
+    }
+
+    #[test]
+    fn an_error_beside_an_empty_object_counts() {
+        let wrapped = JsonPointer::parse("/data").unwrap();
+        for data in ["{}", "null", r#"{"x":1}"#] {
+            let body = format!(r#"{{"error":"invalid_grant","data":{data}}}"#);
+            let fields = Fields::from_json(body.as_bytes(), &wrapped).unwrap();
+            assert!(fields.error.is_some(), "{data}");
+        }
     }
 
     #[test]
