@@ -48,7 +48,12 @@ impl JsonPointer {
 
 fn step<'a>(from: &'a RawValue, name: &String) -> Option<&'a RawValue> {
     if let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(from.get()) {
-        return list.get(name.parse::<usize>().ok()?).copied();
+        // RFC 6901 §4: no leading zeros, no signs.
+        let index = name.parse::<usize>().ok()?;
+        return list
+            .get(index)
+            .filter(|_| index.to_string() == *name)
+            .copied();
     }
     let object: HashMap<String, &RawValue> = serde_json::from_str(from.get()).ok()?;
     object.get(name).copied()
@@ -74,6 +79,8 @@ mod tests {
             ("/data/1/a~1b/m~0n", Some("1")),
             ("/", Some("2")),
             ("/data/2", None),
+            ("/data/00", None),
+            ("/data/+0", None),
             ("/data/-", None),
             ("/nothing", None),
             ("/data/0/deeper", None),

@@ -94,7 +94,8 @@ impl ClientCredentials {
     /// ignored (RFC 6749 §4.4.3). Clones that are made after this share it.
     ///
     /// For a server that departs from RFC 6749 in this way. One that the server calls invalid
-    /// (`invalid_grant`) is dropped, and the request goes out again without, in the same call.
+    /// (`invalid_grant`) is dropped, and the request goes out again without, in the same call. That
+    /// happens, too, when clones in several caches send the same one at the same time.
     #[must_use]
     pub fn keep_refresh_token(mut self) -> Self {
         self.kept.get_or_insert_default();

@@ -110,6 +110,10 @@ mod tests {
             ("http://as.example?key=hunter2", "allow_plaintext"),
             ("as.example", "no scheme"),
             ("https:///t", "isn't a URL"),
+            (
+                "https://as.example/.well-known/openid-configuration",
+                "stands before /.well-known/",
+            ),
             ("https://as.example:99999", "port"),
             ("", "no scheme"),
         ] {

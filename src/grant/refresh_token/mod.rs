@@ -131,6 +131,9 @@ impl RefreshToken {
     /// token fails with a transient error; the new pair stays in memory, the old one is never sent
     /// again, and the next call for a token calls the hook again, with the same pair. A new refresh
     /// token beside an access token that can't be used is no pair: it is redeemed for one first.
+    ///
+    /// The hook must not ask this source for a token, not even through a layer: it would wait for
+    /// itself until its minute is over.
     #[must_use]
     pub fn on_rotation<H, F>(self, hook: H) -> Self
     where
