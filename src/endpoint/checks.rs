@@ -5,7 +5,9 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 
-use super::{EndpointConfigError, request::form_encoded, url::is_absolute_uri};
+use super::{
+    EndpointConfigError, redact::SHORTEST_KEY, request::form_encoded, url::is_absolute_uri,
+};
 use crate::secret::SecretString;
 
 /// RFC 6749 §3.2: "Request and response parameters MUST NOT be included more than once."
@@ -70,8 +72,6 @@ pub(super) fn unshown(
         .filter(|value| value.len() >= SHORTEST_KEY)
         .collect()
 }
-
-pub(super) const SHORTEST_KEY: usize = 8;
 
 /// What the client authentications and the grants send.
 const OWN_PARAMS: &[&str] = &[

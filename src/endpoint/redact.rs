@@ -8,6 +8,9 @@ const SHOWN: usize = 256;
 /// The shortest secret that is looked for.
 const SHORTEST: usize = 3;
 
+/// The shortest value of a setting that may be a key.
+pub(super) const SHORTEST_KEY: usize = 8;
+
 /// Knows the secrets of one request, to keep them out of what is shown of its answer.
 pub(super) struct Redactor {
     /// Longest first, so that the base64 of a secret isn't shown for the secret inside it.

@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::{EndpointConfigError, checks::SHORTEST_KEY};
+use super::{EndpointConfigError, redact::SHORTEST_KEY};
 use crate::secret::{SecretString, is_loopback};
 
 /// Which of the authorization server's endpoints.
