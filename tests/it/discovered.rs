@@ -119,7 +119,7 @@ async fn the_secret_goes_the_way_that_the_server_takes() {
             BASIC,
             GRANT,
         ),
-        (ClientAuth::post("id", "s"), json!(null), BASIC, GRANT),
+        (ClientAuth::post("id", "s"), json!(null), None, &posted),
     ] {
         let shown = format!("{asked:?} of {methods}");
         let document = with(json!({"token_endpoint_auth_methods_supported": methods}));
