@@ -72,6 +72,7 @@ async fn a_login_asks_and_exchanges_with_these_bytes() {
         param(login.url(), "code_challenge"),
     );
     assert_eq!((state.len(), challenge.len()), (43, 43), "256 bits");
+    assert_eq!(login.state(), state);
     assert_eq!(
         login.url(),
         format!(

@@ -81,8 +81,8 @@ impl TokenEndpoint {
 /// All that is said here counts for the [`TokenEndpointBuilder`] that it ends in, too. That one
 /// knows the server's endpoints, and chooses the client authentication:
 /// [`ClientAuth::basic`](crate::ClientAuth::basic) and [`post`](crate::ClientAuth::post) stand for
-/// each other if the server supports only one of them, and a method that it doesn't support is
-/// refused by [`build`](TokenEndpointBuilder::build). With
+/// each other if the server lists only one of them, and a method that isn't on its list is refused
+/// by [`build`](TokenEndpointBuilder::build); where it lists none, the client's choice stands. With
 /// [`ClientAuth::tls`](crate::ClientAuth::tls), `mtls_endpoint_aliases` (RFC 8705 §5) take the
 /// place of the endpoints.
 #[must_use = "nothing is sent until it is awaited"]

@@ -48,9 +48,9 @@ pub use self::loopback::LoopbackLogin;
 /// let login = AuthorizationCode::new(endpoint, "https://app.example.com/callback")
 ///     .scope("read:accounts")
 ///     .start()?;
-/// // Let the browser go to `login.url()`. It comes back with a query:
-/// # let state = login.url().split("state=").nth(1).unwrap();
-/// # let query = format!("code=SplxlOBeZQQYbYS6WxSbIA&state={}", state.split('&').next().unwrap());
+/// // Let the browser go to `login.url()`, and find this login again by `login.state()` when it
+/// // comes back with a query:
+/// # let query = format!("code=SplxlOBeZQQYbYS6WxSbIA&state={}", login.state());
 /// let source = login.finish(&query).await?;
 /// let cache = TokenCache::from(source);
 /// # drop(cache);
@@ -260,6 +260,14 @@ impl PendingLogin {
     /// Only to be given to that browser: `state` in it ties the login to it (RFC 6749 §10.12).
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The `state` that the response to this login repeats (RFC 6749 §4.1.2): by it, a program with
+    /// several logins under way finds the one that [`finish`](Self::finish)es.
+    ///
+    /// It is a secret of this program and that one browser.
+    pub fn state(&self) -> &str {
+        &self.state
     }
 
     /// Finishes the login with what the browser brought back: the query of the redirect, or the
