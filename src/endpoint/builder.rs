@@ -29,7 +29,7 @@ pub struct TokenEndpointBuilder {
     encoding: Encoding,
     answer_at: String,
     assume_lifetime: Option<Duration>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     pub(super) carrier: Carrier,
     pub(super) allow_plaintext: bool,
 }
@@ -239,7 +239,7 @@ impl fmt::Debug for TokenEndpointBuilder {
     }
 }
 
-pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

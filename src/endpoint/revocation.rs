@@ -20,9 +20,15 @@ impl TokenKind {
 }
 
 impl TokenEndpoint {
-    pub(crate) async fn revoke_access_token(&self, token: &AccessToken) -> Result<(), TokenError> {
-        self.revoke(token.expose_secret(), TokenKind::AccessToken)
-            .await
+    /// Revokes the access token that is held, if one is.
+    pub(crate) async fn revoke_held(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
+        match held {
+            Some(held) => {
+                self.revoke(held.expose_secret(), TokenKind::AccessToken)
+                    .await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Revokes one token. Where no revocation endpoint is known, there is nothing to do.

@@ -159,10 +159,7 @@ impl TokenSource for ClientCredentials {
                 self.forget(&kept);
             }
         }
-        if let Some(held) = held {
-            outcome = outcome.and(self.endpoint.revoke_access_token(held).await);
-        }
-        outcome
+        outcome.and(self.endpoint.revoke_held(held).await)
     }
 }
 

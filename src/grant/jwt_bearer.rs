@@ -87,9 +87,6 @@ impl TokenSource for JwtBearer {
 
     /// Revokes the access token (RFC 7009); what vouched for it isn't this grant's.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
-        match held {
-            Some(held) => self.endpoint.revoke_access_token(held).await,
-            None => Ok(()),
-        }
+        self.endpoint.revoke_held(held).await
     }
 }

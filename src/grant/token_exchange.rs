@@ -214,9 +214,6 @@ impl TokenSource for TokenExchange {
 
     /// Revokes the access token (RFC 7009); those it was exchanged for aren't this grant's.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
-        match held {
-            Some(held) => self.endpoint.revoke_access_token(held).await,
-            None => Ok(()),
-        }
+        self.endpoint.revoke_held(held).await
     }
 }

@@ -92,21 +92,10 @@ async fn fresh(source: &impl TokenSource, demand: Demand<'_>) -> Result<AccessTo
 /// Trying again helps if it helps one of them; who asked to be left alone longest is.
 fn neither(first: TokenError, other: TokenError) -> TokenError {
     let transient = first.is_transient() || other.is_transient();
-    let code = first.oauth_code().or(other.oauth_code()).map(str::to_owned);
     let retry_after = first.retry_after().max(other.retry_after());
-    let neither = Neither { first, other };
-    let mut error = if transient {
-        TokenError::transient(neither)
-    } else {
-        TokenError::permanent(neither)
-    };
-    if let Some(code) = code {
-        error = error.with_oauth_code(code);
-    }
-    if let Some(delay) = retry_after {
-        error = error.with_retry_after(delay);
-    }
-    error
+    let code = first.oauth_code().or(other.oauth_code()).map(str::to_owned);
+    let neither = Box::new(Neither { first, other });
+    TokenError::judged(transient, code.as_deref(), retry_after, neither)
 }
 
 /// Neither of two sources had a token.

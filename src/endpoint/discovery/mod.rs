@@ -26,16 +26,15 @@ use self::{
 };
 use super::{
     EndpointError, TokenEndpoint, TokenEndpointBuilder,
-    builder::DEFAULT_TIMEOUT,
-    carrier::Carrier,
     checks::{checked_headers, unshown},
     error::is_unavailable,
     redact::Redactor,
     response::pointed_to,
+    server::Told,
     transport::{Answer, Failure, Transport},
     values::retry_after,
 };
-use crate::{clock::Clock, secret::SecretString, source::BoxError};
+use crate::{clock::Clock, source::BoxError};
 
 impl TokenEndpoint {
     /// Asks the authorization server `issuer` for its metadata (RFC 8414), and begins to describe
@@ -60,10 +59,7 @@ impl TokenEndpoint {
     pub fn discover(issuer: impl Into<String>) -> Discovery {
         Discovery {
             issuer: issuer.into(),
-            headers: Vec::new(),
-            timeout: DEFAULT_TIMEOUT,
-            carrier: Carrier::default(),
-            allow_plaintext: false,
+            builder: TokenEndpointBuilder::of(Told::default()),
         }
     }
 }
@@ -88,24 +84,21 @@ impl TokenEndpoint {
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Discovery {
     issuer: String,
-    headers: Vec<(String, SecretString)>,
-    timeout: Duration,
-    carrier: Carrier,
-    allow_plaintext: bool,
+    /// The one that it ends in, which doesn't know the server yet.
+    builder: TokenEndpointBuilder,
 }
 
 impl Discovery {
     /// Adds a header to each request, as [`TokenEndpointBuilder::header`] does.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers
-            .push((name.into(), SecretString::from(value.into())));
+        self.builder = self.builder.header(name, value);
         self
     }
 
     /// Sets how long the search may take in all, and later each request to the server; 10 seconds
     /// by default.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.builder = self.builder.timeout(timeout);
         self
     }
 
@@ -119,7 +112,7 @@ impl Discovery {
         RB: Body + Send + 'static,
         RB::Error: Into<BoxError>,
     {
-        self.carrier.own = Some(Arc::new(Transport::new(service)));
+        self.builder = self.builder.transport(service);
         self
     }
 
@@ -127,7 +120,7 @@ impl Discovery {
     #[cfg(feature = "https-client")]
     #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.carrier.roots = Some(pem.as_ref().to_vec());
+        self.builder = self.builder.root_certificates(pem);
         self
     }
 
@@ -136,30 +129,28 @@ impl Discovery {
     ///
     /// Whoever is on the way can then say where the client's secret is sent.
     pub fn allow_plaintext(mut self) -> Self {
-        self.allow_plaintext = true;
+        self.builder = self.builder.allow_plaintext();
         self
     }
 
     async fn run(self) -> Result<TokenEndpointBuilder, DiscoveryError> {
-        let issuer = Issuer::parse(&self.issuer, self.allow_plaintext)?;
+        let mut builder = self.builder;
+        let issuer = Issuer::parse(&self.issuer, builder.allow_plaintext)?;
         let search = Search {
-            headers: checked_headers(self.headers.clone())?,
-            secrets: Redactor::new(unshown(&[], &self.headers)),
-            transport: self.carrier.clone().open(&issuer.url)?,
+            headers: checked_headers(builder.headers.clone())?,
+            secrets: Redactor::new(unshown(&[], &builder.headers)),
+            transport: builder.carrier.clone().open(&issuer.url)?,
             issuer,
         };
-        let metadata = tokio::time::timeout(self.timeout, search.run())
+        let metadata = tokio::time::timeout(builder.timeout, search.run())
             .await
             .unwrap_or_else(|_| {
                 Err(DiscoveryError::Failed(EndpointError::TimedOut {
                     url: search.issuer.text.clone(),
-                    limit: self.timeout,
+                    limit: builder.timeout,
                 }))
             })?;
-        let mut builder = TokenEndpointBuilder::of(metadata.into_told()).timeout(self.timeout);
-        builder.headers = self.headers;
-        builder.carrier = self.carrier;
-        builder.allow_plaintext = self.allow_plaintext;
+        builder.told = metadata.into_told();
         Ok(builder)
     }
 }
@@ -177,8 +168,8 @@ impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not even the issuer: it wasn't checked yet and may hold a password.
         f.debug_struct("Discovery")
-            .field("timeout", &self.timeout)
-            .field("allow_plaintext", &self.allow_plaintext)
+            .field("timeout", &self.builder.timeout)
+            .field("allow_plaintext", &self.builder.allow_plaintext)
             .finish_non_exhaustive()
     }
 }

@@ -192,7 +192,7 @@ impl Shared {
         }
         let access_token = access_token.filter(|token| held.as_ref() != Some(token));
         for token in [held, access_token].into_iter().flatten() {
-            let revoked = self.endpoint.revoke_access_token(&token).await;
+            let revoked = self.endpoint.revoke_held(Some(&token)).await;
             // RFC 7009 §2: servers "SHOULD support the revocation of access tokens". Where one
             // doesn't, the refresh token was what mattered.
             let kept = matches!(&revoked, Err(error) if is_unsupported(error));
