@@ -102,6 +102,7 @@ impl OAuthLayer {
                 },
                 retry: Retry::UpTo(64 * 1024),
                 judge: Judge::Standard,
+                report_attempts: false,
             },
         }
     }
@@ -136,6 +137,14 @@ impl OAuthLayer {
     #[must_use]
     pub fn replace_authorization(mut self, replace: bool) -> Self {
         self.choices.authorize.replace_authorization = replace;
+        self
+    }
+
+    /// By default only answers that had a refusal say which [`Attempt`](crate::Attempt) they are to: this has all
+    /// answers to requests with the token say so.
+    #[must_use]
+    pub fn report_attempts(mut self) -> Self {
+        self.choices.report_attempts = true;
         self
     }
 

@@ -42,7 +42,7 @@ mod metrics;
 mod secret;
 mod token;
 
-pub use authorize::{DestinationError, InvalidOrigin};
+pub use authorize::{DestinationError, Fresh, InvalidOrigin, NoToken};
 pub use cache::{CacheState, CacheWatch, TokenCache, TokenCacheBuilder};
 #[cfg(feature = "https-client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "https-client")))]
@@ -62,7 +62,7 @@ pub use grant::{
 };
 pub use layer::OAuthLayer;
 pub use rejection::{ResponseHead, Verdict};
-pub use replay::ReplayBody;
+pub use replay::{Attempt, ReplayBody};
 pub use secret::Secret;
 pub use service::{OAuth, ResponseFuture};
 pub use source::{BoxError, Demand, FileToken, FileTokenError, OrElse, TokenError, TokenSource};

@@ -2,19 +2,27 @@
 
 mod bearer;
 mod origin;
+mod wish;
 
 use http::{Request, header::AUTHORIZATION};
 
 pub(crate) use self::bearer::put;
 pub(crate) use self::origin::Origins;
-pub use self::origin::{DestinationError, InvalidOrigin};
+use self::wish::Wish;
+pub use self::{
+    origin::{DestinationError, InvalidOrigin},
+    wish::{Fresh, NoToken},
+};
 
 /// What a request needs of us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The token goes on it.
     Authorize,
-    /// It goes elsewhere, or it carries credentials of the caller's own: it passes untouched.
+    /// A newer token than the one at hand goes on it.
+    AuthorizeAnew,
+    /// It goes elsewhere, it carries credentials of the caller's own, or it is to have none: it
+    /// passes untouched.
     Leave,
 }
 
@@ -31,6 +39,13 @@ impl Authorize {
         if !self.replace_authorization && request.headers().contains_key(AUTHORIZATION) {
             return Ok(Step::Leave);
         }
-        self.origins.step(request.uri(), self.allow_plaintext)
+        let wish = Wish::of(request.extensions());
+        if wish == Wish::None {
+            return Ok(Step::Leave);
+        }
+        match self.origins.step(request.uri(), self.allow_plaintext)? {
+            Step::Authorize if wish == Wish::Newer => Ok(Step::AuthorizeAnew),
+            step => Ok(step),
+        }
     }
 }

@@ -17,6 +17,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
 pub(crate) use self::snapshot::{Credential, Generation};
 pub use self::watch::{CacheState, CacheWatch};
 use self::{
@@ -191,6 +193,12 @@ impl TokenCache {
         self.obtain().await.map(|token| token.credential())
     }
 
+    /// What a request waits for that wants a newer token than the one at hand.
+    pub(crate) async fn newer(self) -> Result<Credential, TokenError> {
+        let token = self.boarded(Shared::board_anew).await?;
+        Ok(token.credential())
+    }
+
     /// What there is instead of the token that a server has just refused; `None` where nothing
     /// better can be had.
     pub(crate) async fn instead_of(self, refused: Generation) -> Option<Credential> {
@@ -202,6 +210,10 @@ impl TokenCache {
             },
         };
         Some(token.credential())
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now().mono
     }
 
     /// A server has just refused the token of a request that can't be sent again.
@@ -220,13 +232,20 @@ impl TokenCache {
     }
 
     async fn obtain(&self) -> Result<Arc<Snapshot>, TokenError> {
-        if let Some(token) = self.current() {
-            return Ok(token);
+        match self.current() {
+            Some(token) => Ok(token),
+            None => self.boarded(Shared::board).await,
         }
+    }
+
+    async fn boarded(
+        &self,
+        board: impl Fn(&Arc<Shared>) -> Result<Boarding, TokenError>,
+    ) -> Result<Arc<Snapshot>, TokenError> {
         // A flight that is lost with another runtime is started anew on this one. If that is lost
         // as well, this runtime is being shut down.
         for _ in 0..MOST_FLIGHTS {
-            let seat = match self.shared.board()? {
+            let seat = match board(&self.shared)? {
                 Boarding::Token(token) => return Ok(token),
                 Boarding::Flight(seat) => seat,
             };

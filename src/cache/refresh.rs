@@ -62,6 +62,25 @@ impl Shared {
         self.join_or_take_off(state, now)
     }
 
+    /// A caller wants a newer token than the one at hand, which serves on until it is there: a seat
+    /// on the flight.
+    ///
+    /// # Errors
+    ///
+    /// As [`board`](Self::board).
+    pub(super) fn board_anew(self: &Arc<Self>) -> Result<Boarding, TokenError> {
+        self.check_not_in_flight()?;
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if state.flight.is_none()
+            && let Some(token) = state.usable(now)
+        {
+            // Or a source that caches would hand it back.
+            state.rejected = Some(token.token.clone());
+        }
+        self.join_or_take_off(state, now)
+    }
+
     /// A reader found its token due: renews it in the background. The reader has a token, so an
     /// error is not for it; the next one tries again.
     pub(super) fn renew(self: &Arc<Self>, token: &Snapshot) {

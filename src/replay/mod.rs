@@ -4,14 +4,17 @@
 //! and a [`Replay`] that can become the second attempt. Nothing is noted that isn't needed: a body
 //! that is empty, or known to be too long, passes as it is.
 
+mod attempt;
 mod body;
 mod buffer;
+mod deadline;
 mod head;
 
 use http::Request;
 use http_body::Body;
 
-pub use self::body::ReplayBody;
+pub(crate) use self::deadline::{Deadline, DeadlinePassed, within};
+pub use self::{attempt::Attempt, body::ReplayBody};
 use self::{body::Claim, head::Head};
 
 /// A request that can be sent once more.

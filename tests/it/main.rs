@@ -16,9 +16,11 @@
 mod support;
 
 mod assertion_grants;
+mod attempts;
 mod behaviour;
 mod challenges;
 mod closing;
+mod deadlines;
 mod destinations;
 mod device_logins;
 #[cfg(feature = "https-client")]
@@ -58,6 +60,7 @@ mod token_requests;
 mod token_responses;
 mod vectors;
 mod when;
+mod wishes;
 
 mod layering;
 mod rules;

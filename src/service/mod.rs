@@ -1,6 +1,9 @@
 //! The service: put the token on, send, judge the answer, and if the token was refused, renew it
 //! and send once more.
 
+mod again;
+mod choices;
+
 use std::{
     fmt,
     future::Future,
@@ -15,11 +18,13 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use self::again::{Again, BetterToken, Refusal, SentAgain, attempt};
+pub(crate) use self::choices::{Choices, Retry};
 use crate::{
-    authorize::{self, Authorize, DestinationError, Step},
+    authorize::{self, DestinationError, Step},
     cache::{Credential, TokenCache},
-    rejection::{Judge, Verdict},
-    replay::{self, Replay, ReplayBody},
+    rejection::Verdict,
+    replay::{self, Deadline, DeadlinePassed, Replay, ReplayBody, within},
     source::{BoxError, TokenError},
 };
 
@@ -78,24 +83,6 @@ pub struct OAuth<S> {
     choices: Arc<Choices>,
 }
 
-/// What an [`OAuthLayer`](crate::OAuthLayer) was told.
-#[derive(Debug, Clone)]
-pub(crate) struct Choices {
-    pub(crate) cache: TokenCache,
-    pub(crate) authorize: Authorize,
-    pub(crate) retry: Retry,
-    pub(crate) judge: Judge,
-}
-
-/// Whether a refused request is sent once more.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Retry {
-    /// Never.
-    Never,
-    /// Yes, if its body is at most this long.
-    UpTo(usize),
-}
-
 impl<S> OAuth<S> {
     pub(crate) fn new(inner: S, choices: Arc<Choices>) -> Self {
         Self { inner, choices }
@@ -141,48 +128,27 @@ where
             Ok(Step::Leave) => Stage::Passing {
                 answer: self.inner.call(replay::pass(request)),
             },
-            Ok(Step::Authorize) => {
+            Ok(step) => {
                 // Keep the ready service, leave its clone behind.
                 let clone = self.inner.clone();
                 let ready = mem::replace(&mut self.inner, clone);
                 let choices = Arc::clone(&self.choices);
-                match choices.cache.credential() {
-                    Some(credential) => send(ready, request, credential, choices),
-                    None => Stage::Waiting {
-                        token: Box::pin(choices.cache.clone().obtained()),
-                        then: Some(Box::new((ready, request, choices))),
+                let first = First {
+                    service: ready,
+                    deadline: Deadline::of(&request, || choices.cache.now()),
+                    request,
+                    choices,
+                };
+                match step {
+                    Step::AuthorizeAnew => first.wait_for(TokenCache::newer),
+                    _ => match first.choices.cache.credential() {
+                        Some(credential) => first.send(credential),
+                        None => first.wait_for(TokenCache::obtained),
                     },
                 }
             }
         };
         ResponseFuture { stage }
-    }
-}
-
-/// The first send.
-fn send<S, B>(
-    mut ready: S,
-    request: Request<B>,
-    credential: Credential,
-    choices: Arc<Choices>,
-) -> Stage<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-    B: Body,
-{
-    let (mut request, replay) = match choices.retry {
-        Retry::Never => (replay::pass(request), None),
-        Retry::UpTo(limit) => replay::record(request, limit),
-    };
-    authorize::put(request.headers_mut(), credential.header.clone());
-    Stage::Sent {
-        answer: ready.call(request),
-        sent: Some(Sent {
-            service: ready,
-            credential,
-            replay,
-            choices,
-        }),
     }
 }
 
@@ -207,8 +173,8 @@ pin_project! {
     {
         // The answer to a request that isn't ours to authorize.
         Passing { #[pin] answer: S::Future },
-        // The first token; `then` is what is sent with it.
-        Waiting { token: FirstToken, then: Option<Box<(S, Request<B>, Arc<Choices>)>> },
+        // The first token, and what is sent with it.
+        Waiting { token: FirstToken, first: Option<Box<First<S, B>>> },
         // The answer to the first send, which is judged.
         Sent { #[pin] answer: S::Future, sent: Option<Sent<S, B>> },
         // A better token than the one that was refused.
@@ -216,40 +182,28 @@ pin_project! {
         // The inner service's readiness for the second send.
         Readying { again: Option<Box<Again<S, B>>> },
         // The answer to the second send, which is the caller's whatever it says.
-        SentAgain { #[pin] answer: S::Future, credential: Credential, choices: Arc<Choices> },
+        SentAgain { #[pin] answer: S::Future, sent: SentAgain },
         // Nothing: the token must not go where the request goes.
         Refused { error: Option<DestinationError> },
     }
 }
 
 type FirstToken = Pin<Box<dyn Future<Output = Result<Credential, TokenError>> + Send>>;
-type BetterToken = Pin<Box<dyn Future<Output = Option<Credential>> + Send>>;
+
+/// A request about to be sent.
+struct First<S, B> {
+    service: S,
+    request: Request<B>,
+    deadline: Option<Deadline>,
+    choices: Arc<Choices>,
+}
 
 /// A request on its way, and what sending it once more needs.
 struct Sent<S, B> {
     service: S,
     credential: Credential,
     replay: Option<Replay<B>>,
-    choices: Arc<Choices>,
-}
-
-/// A refused request, with the server's answer in case nothing better can be had.
-struct Refusal<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-{
-    answer: S::Response,
-    refused: Credential,
-    service: S,
-    replay: Replay<B>,
-    choices: Arc<Choices>,
-}
-
-/// A request about to be sent once more.
-struct Again<S, B> {
-    service: S,
-    request: Request<ReplayBody<B>>,
-    credential: Credential,
+    deadline: Option<Deadline>,
     choices: Arc<Choices>,
 }
 
@@ -266,20 +220,22 @@ where
         loop {
             let next = match stage.as_mut().project() {
                 StageProj::Passing { answer } => return answer.poll(cx).map_err(Into::into),
-                StageProj::Waiting { token, then } => {
+                StageProj::Waiting { token, first } => {
                     let credential = ready!(token.as_mut().poll(cx))?;
-                    let Some(then) = then.take() else {
-                        return Poll::Pending;
-                    };
-                    let (ready, request, choices) = *then;
-                    send(ready, request, credential, choices)
+                    match first.take() {
+                        Some(first) => first.delayed().send(credential),
+                        None => return Poll::Pending,
+                    }
                 }
                 StageProj::Sent { answer, sent } => {
                     let answer = ready!(answer.poll(cx)).map_err(Into::into)?;
                     match sent.take() {
                         Some(sent) => match sent.judge(answer) {
                             Ok(answer) => return Poll::Ready(Ok(answer)),
-                            Err(refusal) => refusal.renew(),
+                            Err(refusal) => Stage::Renewing {
+                                token: refusal.better_token(),
+                                refusal: Some(refusal),
+                            },
                         },
                         None => return Poll::Ready(Ok(answer)),
                     }
@@ -302,23 +258,16 @@ where
                     };
                     ready!(waiting.service.poll_ready(cx)).map_err(Into::into)?;
                     match again.take() {
-                        Some(again) => (*again).send(),
+                        Some(again) => {
+                            let (answer, sent) = (*again).send();
+                            Stage::SentAgain { answer, sent }
+                        }
                         None => return Poll::Pending,
                     }
                 }
-                StageProj::SentAgain {
-                    answer,
-                    credential,
-                    choices,
-                } => {
+                StageProj::SentAgain { answer, sent } => {
                     let answer = ready!(answer.poll(cx)).map_err(Into::into)?;
-                    match choices.judge.verdict(&answer) {
-                        Verdict::Accepted => choices.cache.sent_again(credential.generation, true),
-                        // The token stays: others may accept it, and this is no proof against it.
-                        Verdict::Refused => choices.cache.sent_again(credential.generation, false),
-                        _ => {}
-                    }
-                    return Poll::Ready(Ok(answer));
+                    return Poll::Ready(Ok(sent.note(answer)));
                 }
                 StageProj::Refused { error } => match error.take() {
                     Some(error) => return Poll::Ready(Err(error.into())),
@@ -326,6 +275,53 @@ where
                 },
             };
             stage.set(next);
+        }
+    }
+}
+
+impl<S, B> First<S, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body,
+{
+    fn wait_for<F>(self, token: impl FnOnce(TokenCache) -> F) -> Stage<S, B>
+    where
+        F: Future<Output = Result<Credential, TokenError>> + Send + 'static,
+    {
+        let token = within(self.deadline, token(self.choices.cache.clone()));
+        Stage::Waiting {
+            token: Box::pin(async {
+                let in_time = token.await;
+                in_time.unwrap_or_else(|| Err(TokenError::transient(DeadlinePassed)))
+            }),
+            first: Some(Box::new(self)),
+        }
+    }
+
+    /// The same after a wait, which counts.
+    fn delayed(mut self) -> Self {
+        if let Some(deadline) = self.deadline {
+            deadline.put(self.request.headers_mut(), self.choices.cache.now());
+        }
+        self
+    }
+
+    fn send(self, credential: Credential) -> Stage<S, B> {
+        let mut service = self.service;
+        let (mut request, replay) = match self.choices.retry {
+            Retry::Never => (replay::pass(self.request), None),
+            Retry::UpTo(limit) => replay::record(self.request, limit),
+        };
+        authorize::put(request.headers_mut(), credential.header.clone());
+        Stage::Sent {
+            answer: service.call(request),
+            sent: Some(Sent {
+                service,
+                credential,
+                replay,
+                deadline: self.deadline,
+                choices: self.choices,
+            }),
         }
     }
 }
@@ -348,66 +344,21 @@ where
                         refused: self.credential,
                         service: self.service,
                         replay,
+                        deadline: self.deadline,
                         choices: self.choices,
                     }));
                 }
-                _ => cache.refused(generation),
+                _ => {
+                    cache.refused(generation);
+                    return Ok(attempt(1, &self.credential).noted_on(answer));
+                }
             },
             _ => {}
         }
+        if self.choices.report_attempts {
+            return Ok(attempt(1, &self.credential).noted_on(answer));
+        }
         Ok(answer)
-    }
-}
-
-impl<S, B, R> Refusal<S, B>
-where
-    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
-    B: Body,
-{
-    fn renew(self: Box<Self>) -> Stage<S, B> {
-        let cache = self.choices.cache.clone();
-        Stage::Renewing {
-            token: Box::pin(cache.instead_of(self.refused.generation)),
-            refusal: Some(self),
-        }
-    }
-
-    /// The second attempt; or the server's own answer, intact, if no better token can be had or
-    /// the body can't be sent again.
-    fn again_with(self, better: Option<Credential>) -> Result<Again<S, B>, Response<R>> {
-        let credential = match better {
-            // An authorization server may hand out the same token until it expires.
-            Some(better) if better.header != self.refused.header => better,
-            _ => return Err(self.answer),
-        };
-        let Some(mut request) = self.replay.take() else {
-            return Err(self.answer);
-        };
-        authorize::put(request.headers_mut(), credential.header.clone());
-        // The answer goes before the second attempt waits for readiness: it may hold what that
-        // waits for (a connection, a permit). Dropping it here, at the end of the scope, does.
-        Ok(Again {
-            // A clone that was never called goes through readiness like any other.
-            service: self.service.clone(),
-            request,
-            credential,
-            choices: self.choices,
-        })
-    }
-}
-
-impl<S, B> Again<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-{
-    /// The second send, and the last.
-    fn send(mut self) -> Stage<S, B> {
-        let answer = self.service.call(self.request);
-        Stage::SentAgain {
-            answer,
-            credential: self.credential,
-            choices: self.choices,
-        }
     }
 }
 

@@ -1,0 +1,127 @@
+//! What follows a refusal: a better token, readiness, and the second send, which is the last.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::choices::Choices;
+use crate::{
+    authorize,
+    cache::Credential,
+    rejection::Verdict,
+    replay::{Attempt, Deadline, Replay, ReplayBody, within},
+};
+
+/// A refused request, with the server's answer in case nothing better can be had.
+pub(super) struct Refusal<S, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    pub(super) answer: S::Response,
+    pub(super) refused: Credential,
+    pub(super) service: S,
+    pub(super) replay: Replay<B>,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) choices: Arc<Choices>,
+}
+
+/// A request about to be sent once more.
+pub(super) struct Again<S, B> {
+    pub(super) service: S,
+    request: Request<ReplayBody<B>>,
+    credential: Credential,
+    deadline: Option<Deadline>,
+    choices: Arc<Choices>,
+}
+
+/// What the second send went out with.
+pub(super) struct SentAgain {
+    credential: Credential,
+    choices: Arc<Choices>,
+}
+
+pub(super) type BetterToken = Pin<Box<dyn Future<Output = Option<Credential>> + Send>>;
+
+impl<S, B, R> Refusal<S, B>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    B: Body,
+{
+    /// A token instead of the refused one, if there is one in time.
+    pub(super) fn better_token(&self) -> BetterToken {
+        let cache = self.choices.cache.clone();
+        let token = within(self.deadline, cache.instead_of(self.refused.generation));
+        Box::pin(async { token.await.flatten() })
+    }
+
+    /// The second attempt; or the server's own answer, intact, if no better token can be had in
+    /// time or the body can't be sent again.
+    pub(super) fn again_with(self, better: Option<Credential>) -> Result<Again<S, B>, Response<R>> {
+        let now = || self.choices.cache.now();
+        let late = self.deadline.is_some_and(|at| at.has_passed(now()));
+        // An authorization server may hand out the same token until it expires.
+        let better = better.filter(|better| !late && better.header != self.refused.header);
+        let (credential, request) = match better.map(|better| (better, self.replay.take())) {
+            Some((better, Some(request))) => (better, request),
+            _ => return Err(attempt(1, &self.refused).noted_on(self.answer)),
+        };
+        // The answer goes before the second attempt waits for readiness: it may hold what that
+        // waits for (a connection, a permit). Dropping it here, at the end of the scope, does.
+        Ok(Again {
+            // A clone that was never called goes through readiness like any other.
+            service: self.service.clone(),
+            request,
+            credential,
+            deadline: self.deadline,
+            choices: self.choices,
+        })
+    }
+}
+
+impl<S, B> Again<S, B>
+where
+    S: Service<Request<ReplayBody<B>>>,
+{
+    pub(super) fn send(mut self) -> (S::Future, SentAgain) {
+        let cache = &self.choices.cache;
+        // Becoming ready may have taken so long that there is a newer one by now.
+        let credential = match cache.credential() {
+            Some(newer) if newer.generation > self.credential.generation => newer,
+            _ => self.credential,
+        };
+        let headers = self.request.headers_mut();
+        authorize::put(headers, credential.header.clone());
+        if let Some(deadline) = self.deadline {
+            deadline.put(headers, cache.now());
+        }
+        let sent = SentAgain {
+            credential,
+            choices: self.choices,
+        };
+        (self.service.call(self.request), sent)
+    }
+}
+
+impl SentAgain {
+    /// The answer is the caller's, whatever it says.
+    pub(super) fn note<R>(&self, answer: Response<R>) -> Response<R> {
+        let cache = &self.choices.cache;
+        let generation = self.credential.generation;
+        match self.choices.judge.verdict(&answer) {
+            Verdict::Accepted => cache.sent_again(generation, true),
+            // The token stays: others may accept it, and this is no proof against it.
+            Verdict::Refused => cache.sent_again(generation, false),
+            _ => {}
+        }
+        attempt(2, &self.credential).noted_on(answer)
+    }
+}
+
+pub(super) fn attempt(sends: u8, with: &Credential) -> Attempt {
+    Attempt {
+        sends,
+        generation: with.generation.number(),
+    }
+}
