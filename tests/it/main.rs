@@ -31,6 +31,8 @@ mod discovery;
 mod doctor;
 mod early_answers;
 #[cfg(feature = "https-client")]
+mod egress_proxy;
+#[cfg(feature = "https-client")]
 mod end_to_end;
 mod logins;
 #[cfg(feature = "loopback")]
