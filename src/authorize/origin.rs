@@ -116,10 +116,7 @@ impl Origin {
             Some(_) => uri.port_u16().ok_or_else(|| flaw(Flaw::Port))?,
         };
         let host = authority.host().to_ascii_lowercase();
-        let host = match host.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
-            Ok(address) => format!("[{address}]"),
-            Err(_) => host,
-        };
+        let host = ipv6(&host).map_or(host, |address| format!("[{address}]"));
         Ok(Self {
             scheme,
             host: host.into(),
@@ -127,8 +124,7 @@ impl Origin {
         })
     }
 
-    /// Compares without allocating. A host that is written in another way (an IPv6 address with
-    /// all its zeros) gets no token, which is the safe side.
+    /// Compares without allocating.
     fn covers(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return false;
@@ -146,8 +142,18 @@ impl Origin {
         };
         port == self.port
             && Scheme::of(scheme) == Some(self.scheme)
-            && self.host.eq_ignore_ascii_case(host)
+            && (self.host.eq_ignore_ascii_case(host) || self.is_address(host))
     }
+
+    /// Whether `host` is the same IPv6 address, written in another way.
+    fn is_address(&self, host: &str) -> bool {
+        ipv6(host).is_some_and(|address| ipv6(&self.host) == Some(address))
+    }
+}
+
+/// The address in brackets (RFC 3986 §3.2.2).
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 impl Scheme {
@@ -320,7 +326,10 @@ mod tests {
             assert_eq!(step(&ours, uri), Ok(Step::Leave), "{uri}");
         }
         let v6 = ["http://[0:0:0:0:0:0:0:1]:8080"];
-        assert_eq!(step(&v6, "http://[::1]:8080/"), Ok(Step::Authorize));
+        for uri in ["http://[::1]:8080/", "http://[0:0:0:0:0:0:0:1]:8080/"] {
+            assert_eq!(step(&v6, uri), Ok(Step::Authorize), "{uri}");
+        }
+        assert_eq!(step(&v6, "http://[::2]:8080/"), Ok(Step::Leave));
     }
 
     #[test]
