@@ -61,7 +61,7 @@ pub use grant::{
     TokenExchange, TokenType,
 };
 pub use layer::OAuthLayer;
-pub use rejection::{ResponseHead, Verdict};
+pub use rejection::{GrpcTrailersLayer, ResponseHead, Verdict};
 pub use replay::{Attempt, ReplayBody};
 pub use secret::Secret;
 pub use service::{OAuth, ResponseFuture};

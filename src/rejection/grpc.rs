@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderName};
 
 use super::Verdict;
 
-static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The verdict of a trailers-only response, `None` for any other.
-pub(super) fn trailers_only(headers: &HeaderMap) -> Option<Verdict> {
-    let status = headers.get(&GRPC_STATUS)?;
+/// The verdict of fields that hold a status: the head of a trailers-only response, or trailers. `None` for any other.
+pub(super) fn verdict(fields: &HeaderMap) -> Option<Verdict> {
+    let status = fields.get(&STATUS)?;
     Some(match status.as_bytes() {
         // UNAUTHENTICATED: "the request does not have valid authentication credentials".
         b"16" => Verdict::Refused,
@@ -31,12 +31,12 @@ pub(super) fn trailers_only(headers: &HeaderMap) -> Option<Verdict> {
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Verdict, trailers_only};
+    use super::Verdict;
 
     fn verdict(status: &'static str) -> Option<Verdict> {
         let mut headers = HeaderMap::new();
         headers.insert("grpc-status", HeaderValue::from_static(status));
-        trailers_only(&headers)
+        super::verdict(&headers)
     }
 
     #[test]
@@ -54,6 +54,6 @@ mod tests {
 
     #[test]
     fn a_head_without_a_status_is_not_judged() {
-        assert_eq!(trailers_only(&HeaderMap::new()), None);
+        assert_eq!(super::verdict(&HeaderMap::new()), None);
     }
 }

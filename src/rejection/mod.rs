@@ -12,6 +12,7 @@
 //! | 401 that offers only other schemes (`Basic`, `Negotiate`, `DPoP`, …) | `Unrelated` |
 //! | 200 with gRPC status 16 (`UNAUTHENTICATED`) in the head, a trailers-only response | `Refused` |
 //! | 200 with gRPC status 2, 4, 8, 13, 14, or one that is no number, in the head | `Unrelated` |
+//! | 200 with a gRPC status in trailers that follow no message, below a [`GrpcTrailersLayer`] | as in the head |
 //! | another 2xx, 304, and 403 with `insufficient_scope`: the token was understood | [`Accepted`](Verdict::Accepted) |
 //! | everything else: given by a proxy, in haste, in trouble, or before the token was looked at | `Unrelated` |
 //!
@@ -40,6 +41,7 @@
 mod challenge;
 mod grpc;
 mod judge;
+mod trailers;
 
 #[cfg(test)]
 mod cases;
@@ -50,6 +52,7 @@ mod reading;
 
 use self::challenge::Complaint;
 pub(crate) use self::judge::Judge;
+pub use self::trailers::{GrpcTrailers, GrpcTrailersBody, GrpcTrailersFuture, GrpcTrailersLayer};
 
 /// What an answer says of the token that was sent with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,12 +105,19 @@ impl<'a> ResponseHead<'a> {
     pub fn extensions(&self) -> &'a http::Extensions {
         self.extensions
     }
+
+    /// The trailers of a gRPC response that has no message, if a [`GrpcTrailersLayer`] waited for them; the caller gets them
+    /// after the head, as sent.
+    pub fn trailers(&self) -> Option<&'a http::HeaderMap> {
+        let early = self.extensions.get::<trailers::EarlyTrailers>()?;
+        Some(&early.0)
+    }
 }
 
 /// The default classifier: RFC 6750 for HTTP, `UNAUTHENTICATED` for gRPC.
 ///
-/// The [module's table](self) lists its verdicts. An answer with status 200 costs one header lookup; no answer makes it
-/// allocate, and the time it takes is linear in the size of the `WWW-Authenticate` fields.
+/// The [module's table](self) lists its verdicts. An answer with status 200 costs two lookups, of a header and of an
+/// extension; no answer makes it allocate, and the time it takes is linear in the size of the `WWW-Authenticate` fields.
 ///
 /// # Examples
 ///
@@ -129,7 +139,9 @@ impl<'a> ResponseHead<'a> {
 /// ```
 pub fn standard(head: ResponseHead<'_>) -> Verdict {
     match head.status.as_u16() {
-        200 => grpc::trailers_only(head.headers).unwrap_or(Verdict::Accepted),
+        200 => grpc::verdict(head.headers)
+            .or_else(|| grpc::verdict(head.trailers()?))
+            .unwrap_or(Verdict::Accepted),
         401 => match Complaint::of(head.headers) {
             // RFC 6750 §3.1: "the client MAY request a new access token and retry". Without an error code the server saw no
             // token it knows as one; we did send one.

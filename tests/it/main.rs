@@ -34,6 +34,7 @@ mod early_answers;
 mod egress_proxy;
 #[cfg(feature = "https-client")]
 mod end_to_end;
+mod grpc_trailers;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
