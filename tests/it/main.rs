@@ -34,6 +34,7 @@ mod early_answers;
 mod egress_proxy;
 #[cfg(feature = "https-client")]
 mod end_to_end;
+mod generated;
 mod grpc_trailers;
 mod logins;
 #[cfg(feature = "loopback")]
@@ -61,6 +62,8 @@ mod token_files;
 mod token_requests;
 #[cfg(feature = "https-client")]
 mod token_responses;
+#[cfg(feature = "https-client")]
+mod tonic_client;
 mod vectors;
 mod when;
 mod wishes;
