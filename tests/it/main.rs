@@ -35,6 +35,8 @@ mod egress_proxy;
 #[cfg(feature = "https-client")]
 mod end_to_end;
 mod generated;
+#[cfg(feature = "https-client")]
+mod grpc;
 mod grpc_trailers;
 mod logins;
 #[cfg(feature = "loopback")]

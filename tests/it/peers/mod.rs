@@ -1,5 +1,4 @@
-//! Authorization servers that nobody here wrote: what they say to this client, and what they say
-//! about it.
+//! Servers that nobody here wrote: what they say to this client, and what they say about it.
 //!
 //! `.ci/peers` installs them. Without them these tests say "skipped"; with `REQUIRE_PEERS=1` they
 //! fail.
@@ -8,7 +7,11 @@ mod assertions;
 mod certificates;
 mod combinations;
 mod discovering;
+mod grpc_calls;
+mod grpc_many_calls;
+mod grpc_server;
 mod many_callers;
+mod process;
 mod refusals;
 mod refused_logins;
 mod revoking;

@@ -1,12 +1,5 @@
 //! One authorization server: a process, the requests it knows, and a control of its own.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
@@ -23,15 +16,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-    time::timeout,
-};
 use tower::{Service, service_fn};
 use tower_oauth::{AccessToken, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
 
-use super::certificates::Certificates;
+use super::{certificates::Certificates, process::Process};
 
 /// Of all clients but [`WEIRD_ID`].
 pub const SECRET: &str = "s3cret-0123456789-0123456789-0123456789";
@@ -56,37 +44,22 @@ pub struct AuthorizationServer {
     pub ready: Value,
     pub certificates: Certificates,
     pub http: Client<HttpConnector, Full<Bytes>>,
-    _process: Child,
+    _process: Process,
 }
 
 impl AuthorizationServer {
     /// None if the product isn't installed, which must not be so with `REQUIRE_PEERS=1`.
     pub async fn start(product: Product) -> Option<Self> {
-        let mut command = match product.command() {
-            Ok(command) => command,
-            Err(missing) => {
-                let missing = format!("{} is missing; `.ci/peers` installs it", missing.display());
-                let required = env::var("REQUIRE_PEERS").is_ok_and(|value| value == "1");
-                assert!(!required, "{missing}");
-                println!("skipped: {missing}");
-                return None;
-            }
-        };
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
         let certificates = Certificates::new();
-        let hello = format!("{}\n", certificates.for_server());
-        let stdin = process.stdin.as_mut().unwrap();
-        stdin.write_all(hello.as_bytes()).await.unwrap();
-        let mut stdout = BufReader::new(process.stdout.take().unwrap()).lines();
-        let ready = timeout(START, stdout.next_line()).await.unwrap().unwrap();
+        let hello = certificates.for_server().to_string();
+        let (interpreter, folder, script, library) = match product {
+            Product::OidcProvider => ("node", "oidc-provider", "server.mjs", None),
+            Product::Django => ("python", "django", "server.py", Some("django")),
+        };
+        let process = Process::start(interpreter, folder, script, library, &hello).await?;
         Some(Self {
             product,
-            ready: serde_json::from_str(&ready.expect("it ended before it was ready")).unwrap(),
+            ready: process.ready.clone(),
             certificates,
             http: Client::builder(TokioExecutor::new()).build_http(),
             _process: process,
@@ -217,28 +190,6 @@ impl AuthorizationServer {
 }
 
 impl Product {
-    /// How it is started, or what is missing for that.
-    fn command(self) -> Result<Command, PathBuf> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let installed = env::var_os("PEERS_DIR").unwrap_or_else(|| "target/peers".into());
-        let bin = root.join(installed).join("venv/bin");
-        let (interpreter, folder, script, library) = match self {
-            Self::OidcProvider => ("node", "oidc-provider", "server.mjs", "node_modules"),
-            Self::Django => ("python", "django", "server.py", "requirements.txt"),
-        };
-        let interpreter = bin.join(interpreter);
-        let folder = root.join("tests/peers").join(folder);
-        for needed in [&interpreter, &folder.join(library)] {
-            if !needed.exists() {
-                return Err(needed.clone());
-            }
-        }
-        let mut command = Command::new(interpreter);
-        command.arg(script).current_dir(folder);
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        Ok(command)
-    }
-
     fn path(self, endpoint: &str) -> &'static str {
         match (self, endpoint) {
             (Self::OidcProvider, "token") => "/token",
@@ -269,11 +220,8 @@ pub fn encoded(form: &[(&str, &str)]) -> String {
         .finish()
 }
 
-async fn answer(response: Response<Incoming>) -> Value {
+pub async fn answer(response: Response<Incoming>) -> Value {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let shown = String::from_utf8_lossy(&body);
     serde_json::from_slice(&body).unwrap_or_else(|_| panic!("no JSON: {shown}"))
 }
-
-/// For a machine that is busy with the other tests.
-const START: Duration = Duration::from_secs(120);

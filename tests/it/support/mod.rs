@@ -5,6 +5,8 @@ pub mod body;
 #[cfg(feature = "https-client")]
 pub mod canary;
 pub mod endpoint;
+#[cfg(feature = "https-client")]
+pub mod grpc;
 pub mod probe;
 #[cfg(feature = "https-client")]
 pub mod raw;
