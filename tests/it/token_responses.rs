@@ -135,7 +135,7 @@ async fn run(case: &Value) -> Result<(), String> {
     let script = script(case);
     // Only where silence is the point is the deadline short.
     let timeout = match script.end {
-        End::Silence => Duration::from_millis(200),
+        End::Silence => Duration::from_secs(2),
         End::Close | End::Reset => Duration::from_secs(60),
     };
     let peer = Peer::start(script).await;
