@@ -73,7 +73,9 @@ use crate::{
 ///
 /// Over a tonic channel the mapping is
 /// `.map_request(|request: http::Request<_>| request.map(tonic::body::Body::new))`; a [`TokenError`]
-/// is then found among the sources of a `Status` with code `Unknown`.
+/// is then the source of a `Status` with code `Unknown`. A call's `grpc-timeout` keeps running while
+/// a token is awaited and the call is sent again: each later send says what is left, and once
+/// nothing is, the error is a [`TokenError`], or the refusal is the caller's.
 ///
 /// Services that aren't `Clone`, such as a rate limit, go around the layer, or into a buffer below
 /// it.
