@@ -33,6 +33,8 @@ mod early_answers;
 #[cfg(feature = "https-client")]
 mod egress_proxy;
 #[cfg(feature = "https-client")]
+mod early_refusals;
+#[cfg(feature = "https-client")]
 mod end_to_end;
 mod generated;
 #[cfg(feature = "https-client")]

@@ -7,6 +7,8 @@ pub mod canary;
 pub mod endpoint;
 #[cfg(feature = "https-client")]
 pub mod grpc;
+#[cfg(feature = "https-client")]
+pub mod http1;
 pub mod probe;
 #[cfg(feature = "https-client")]
 pub mod raw;
@@ -19,6 +21,8 @@ pub mod sockets;
 pub mod source;
 #[cfg(feature = "https-client")]
 pub mod tls;
+#[cfg(feature = "https-client")]
+pub mod uploads;
 pub mod well_known;
 #[cfg(feature = "https-client")]
 pub mod wire;

@@ -60,7 +60,17 @@ where
 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let listener = TcpListener::from_std(listener).unwrap();
+    accept(TcpListener::from_std(listener).unwrap(), serve)
+}
+
+/// As [`listen`], with a socket of its own choice.
+pub fn accept<F>(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, Running)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let address = listener.local_addr().unwrap();
     let accepting = tokio::spawn(async move {
         let mut connections = JoinSet::new();
