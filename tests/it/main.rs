@@ -40,6 +40,9 @@ mod generated;
 #[cfg(feature = "https-client")]
 mod grpc;
 mod grpc_trailers;
+#[cfg(feature = "https-client")]
+#[cfg(feature = "https-client")]
+mod first_answers;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
