@@ -46,6 +46,7 @@ mod first_answers;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
+mod memory;
 #[cfg(feature = "https-client")]
 mod mutual_tls;
 mod obtaining;
