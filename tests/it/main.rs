@@ -60,6 +60,8 @@ mod reading;
 mod recording;
 mod refused;
 mod replaying;
+#[cfg(feature = "https-client")]
+mod resets;
 mod rotation;
 mod runtimes;
 #[cfg(feature = "https-client")]

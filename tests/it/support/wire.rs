@@ -101,6 +101,20 @@ impl Line {
         let line = Self(Arc::new(stream.try_clone().unwrap()));
         (TcpStream::from_std(stream).unwrap(), line)
     }
+
+    /// GOAWAY, past whoever speaks HTTP/2 on this connection (RFC 9113 §6.8).
+    pub fn go_away(&self, last_stream: u32, error: u32) {
+        // Length 8, type 7, no flags, stream 0.
+        let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
+        frame.extend(last_stream.to_be_bytes());
+        frame.extend(error.to_be_bytes());
+        // The client may have hung up.
+        let _ = (&*self.0).write_all(&frame);
+    }
+
+    pub fn hang_up(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// What a request meets in place of an answer, once it was read.
