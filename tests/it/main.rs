@@ -58,6 +58,8 @@ mod providers;
 mod readiness;
 mod reading;
 mod recording;
+#[cfg(feature = "https-client")]
+mod redirects;
 mod refused;
 mod replaying;
 #[cfg(feature = "https-client")]

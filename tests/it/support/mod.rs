@@ -17,6 +17,8 @@ pub mod server;
 #[cfg(feature = "https-client")]
 pub mod servers;
 #[cfg(feature = "https-client")]
+pub mod sites;
+#[cfg(feature = "https-client")]
 pub mod sockets;
 pub mod source;
 #[cfg(feature = "https-client")]
