@@ -19,6 +19,8 @@ mod assertion_grants;
 mod attempts;
 mod behaviour;
 mod challenges;
+#[cfg(feature = "https-client")]
+mod clients;
 mod closing;
 mod deadlines;
 mod destinations;
