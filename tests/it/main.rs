@@ -33,18 +33,17 @@ mod discovery;
 mod doctor;
 mod early_answers;
 #[cfg(feature = "https-client")]
-mod egress_proxy;
-#[cfg(feature = "https-client")]
 mod early_refusals;
 #[cfg(feature = "https-client")]
+mod egress_proxy;
+#[cfg(feature = "https-client")]
 mod end_to_end;
+#[cfg(feature = "https-client")]
+mod first_answers;
 mod generated;
 #[cfg(feature = "https-client")]
 mod grpc;
 mod grpc_trailers;
-#[cfg(feature = "https-client")]
-#[cfg(feature = "https-client")]
-mod first_answers;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
