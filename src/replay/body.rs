@@ -1,32 +1,31 @@
-//! The body that is sent, recorded while it is read, and read once more.
-//!
-//! The connection reads the first attempt's body in a task of its own, at its own pace, and may
-//! still do so when the answer is in. So the two attempts share one [`Tape`] behind a lock, and
-//! who may read is a state of the tape: there is one reader at any time, and a reader that was
-//! relieved gets an error, never a clean end, which would pass for a whole body.
+//! The body that is sent, and may be sent once more.
 
 use std::{
-    error::Error,
-    fmt, mem,
+    fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::buffer::Buffer;
-
-type BoxError = Box<dyn Error + Send + Sync>;
+use super::{
+    BoxError,
+    buffer::Buffer,
+    rest::{Polled, Rest, poll_bytes},
+    tape::{GivenUp, Tape, Then},
+    whole::Whole,
+};
 
 pin_project! {
     /// A request body that can be sent once more; what the inner service of an
     /// [`OAuth`](crate::OAuth) gets.
     ///
     /// It yields what `B` yields, data and trailers, and has its size hint, also on the second
-    /// attempt. Data that is `Bytes` is shared, not copied.
+    /// attempt. Data that is `Bytes` is shared, not copied. A body of known length, if it is short
+    /// enough to be sent again, may be read before the connection asks for it.
     pub struct ReplayBody<B> {
         #[pin]
         stage: Stage<B>,
@@ -34,128 +33,62 @@ pin_project! {
 }
 
 pin_project! {
+    // Where the frames come from.
+    //
+    // `size` is how much is left by what was known before anything was read. What was sent in chunks
+    // is sent in chunks again even if its length is known by now: a `Content-Length` would make it
+    // another request, and over HTTP/1.1 there are no trailers beside one.
     #[project = StageProj]
     enum Stage<B> {
-        // Read as it is: nothing is recorded.
+        // The body as it is: nothing is recorded.
         Passing { #[pin] body: B },
-        // The first attempt, as long as it isn't given up.
-        First { tape: Arc<Mutex<Tape<B>>> },
-        // The second attempt: first what was recorded, then what the first has not read. `size` is
-        // what was known of the size before anything was read.
-        Second { recorded: Buffer, rest: Option<Pin<Box<B>>>, size: SizeHint },
+        // All of the body, which was at hand, on either attempt: nothing is shared but the data. Or
+        // nothing, after the end of one that was read in another stage.
+        Whole { whole: Whole, size: SizeHint },
+        // The tape: the first attempt, as long as there may be a second.
+        First { tape: Arc<Tape<B>>, size: SizeHint },
+        // The body, by its only reader: the second attempt, or the first where there is no other.
+        Only { only: Box<Only<B>> },
     }
 }
 
-/// What the two attempts share.
-pub(super) enum Tape<B> {
-    /// The first attempt reads, and what it reads is recorded.
-    Recording(Take<B>),
-    /// The first attempt was refused: it waits until there is a second one, or none.
-    Paused(Take<B>),
-    /// The first attempt reads; there will be no second one, or none is possible.
-    Reading { rest: Option<Pin<Box<B>>> },
-    /// The second attempt has taken over.
-    GivenUp,
-}
-
-/// A body with what was read of it.
-pub(super) struct Take<B> {
+/// First what was recorded, then what is left.
+struct Only<B> {
     recorded: Buffer,
-    /// What was not read yet; `None` after the end.
-    rest: Option<Pin<Box<B>>>,
-    /// Whom to wake when the tape changes hands.
-    reader: Option<Waker>,
+    /// `Err` as long as the other reader is reading a frame, which it hands in with the rest.
+    left: Result<Rest<B>, Arc<Tape<B>>>,
     size: SizeHint,
-}
-
-/// The second attempt's claim on a body.
-pub(super) enum Claim<B> {
-    /// The body is empty, and so will the second one be.
-    Empty,
-    /// What the first attempt reads is recorded.
-    Tape(Arc<Mutex<Tape<B>>>),
-}
-
-/// Readies a body for a first attempt, with a claim for the second unless the body is known to be
-/// too long.
-pub(super) fn record<B: Body>(body: B, limit: usize) -> (ReplayBody<B>, Option<Claim<B>>) {
-    if body.is_end_stream() {
-        return (ReplayBody::passing(body), Some(Claim::Empty));
-    }
-    let size = body.size_hint();
-    let fits = usize::try_from(size.lower()).is_ok_and(|known| known <= limit);
-    if !fits {
-        return (ReplayBody::passing(body), None);
-    }
-    let tape = Arc::new(Mutex::new(Tape::Recording(Take {
-        recorded: Buffer::with_limit(limit),
-        rest: Some(Box::pin(body)),
-        reader: None,
-        size,
-    })));
-    let first = ReplayBody {
-        stage: Stage::First {
-            tape: Arc::clone(&tape),
-        },
-    };
-    (first, Some(Claim::Tape(tape)))
-}
-
-impl<B: Body> Claim<B> {
-    /// Holds the first attempt where it is, if all that was read is there to be read again.
-    pub(super) fn pause(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            // A body that panicked while it was read may have lost a frame.
-            Self::Tape(tape) => !tape.is_poisoned() && lock(tape).pause(),
-        }
-    }
-
-    /// The second attempt's body. The first reader, if it is still at work, is relieved; where no
-    /// second attempt is possible it isn't, and reads on.
-    pub(super) fn take_over(self) -> Option<ReplayBody<B>> {
-        let take = match &self {
-            Self::Empty => Take {
-                recorded: Buffer::with_limit(0),
-                rest: None,
-                reader: None,
-                size: SizeHint::with_exact(0),
-            },
-            Self::Tape(tape) => lock(tape).hand_over()?,
-        };
-        // It must learn that it was relieved, or its connection waits for it forever.
-        if let Some(reader) = take.reader {
-            reader.wake();
-        }
-        Some(ReplayBody {
-            stage: Stage::Second {
-                recorded: take.recorded,
-                rest: take.rest,
-                size: take.size,
-            },
-        })
-    }
-}
-
-impl<B> Drop for Claim<B> {
-    /// There will be no second attempt: recording ends, what was recorded is freed, and the first
-    /// attempt reads on.
-    fn drop(&mut self) {
-        if let Self::Tape(tape) = self {
-            let reader = lock(tape).stop_recording();
-            if let Some(reader) = reader {
-                reader.wake();
-            }
-        }
-    }
 }
 
 impl<B> ReplayBody<B> {
     /// A body that is sent once and not recorded.
     pub(crate) fn passing(body: B) -> Self {
-        Self {
-            stage: Stage::Passing { body },
-        }
+        let stage = Stage::Passing { body };
+        Self { stage }
+    }
+
+    pub(super) fn whole(whole: Whole, size: SizeHint) -> Self {
+        let stage = Stage::Whole { whole, size };
+        Self { stage }
+    }
+
+    pub(super) fn first(tape: Arc<Tape<B>>, size: SizeHint) -> Self {
+        let stage = Stage::First { tape, size };
+        Self { stage }
+    }
+
+    pub(super) fn second(
+        recorded: Buffer,
+        left: Result<Rest<B>, Arc<Tape<B>>>,
+        size: SizeHint,
+    ) -> Self {
+        let only = Box::new(Only {
+            recorded,
+            left,
+            size,
+        });
+        let stage = Stage::Only { only };
+        Self { stage }
     }
 }
 
@@ -178,17 +111,36 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.project().stage.project() {
+        let mut stage = self.project().stage;
+        match stage.as_mut().project() {
             StageProj::Passing { body } => poll_bytes(body, cx),
-            StageProj::First { tape } => lock(tape).poll_frame(cx),
-            StageProj::Second { recorded, rest, .. } => {
-                if let Some(data) = recorded.pop_data() {
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
+            StageProj::Whole { whole, size } => {
+                let polled = Poll::Ready(whole.next().map(Ok));
+                count(size, &polled);
+                polled
+            }
+            StageProj::First { tape, size } => {
+                let (polled, then) = tape.poll_frame(cx);
+                count(size, &polled);
+                let size = *size;
+                match then {
+                    Then::Stays => {}
+                    Then::Alone(rest) => {
+                        let only = Self::second(Buffer::default(), Ok(rest), size);
+                        stage.set(only.stage);
+                    }
+                    Then::Ended => stage.set(Stage::ended(size)),
                 }
-                if let Some(trailers) = recorded.pop_trailers() {
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                polled
+            }
+            StageProj::Only { only } => {
+                let (polled, ended) = only.poll_frame(cx);
+                count(&mut only.size, &polled);
+                if ended {
+                    let size = only.size;
+                    stage.set(Stage::ended(size));
                 }
-                poll_rest(rest, cx)
+                polled
             }
         }
     }
@@ -196,208 +148,77 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             Stage::Passing { body } => body.is_end_stream(),
-            // A body that was given up must not pass for one that ended.
-            Stage::First { tape } => lock(tape).rest().is_some_and(is_at_end),
-            Stage::Second { recorded, rest, .. } => recorded.is_empty() && is_at_end(rest),
+            // One that is shorter than it said is not at its end, but broken: the connection finds
+            // out when it asks for more.
+            Stage::Whole { whole, size } => whole.is_at_end() && size.lower() == 0,
+            // Not before it was read to its end, not even where nothing will come: that decides
+            // over HTTP/1.1 whether there is a `Content-Length` of zero. And a first attempt that
+            // was given up must not pass for one that ended.
+            Stage::First { .. } | Stage::Only { .. } => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.stage {
             Stage::Passing { body } => body.size_hint(),
-            Stage::First { tape } => lock(tape).rest().map(size_of).unwrap_or_default(),
-            Stage::Second {
-                recorded,
-                rest,
-                size,
-            } => {
-                let recorded = u64::try_from(recorded.bytes()).unwrap_or(u64::MAX);
-                let rest = size_of(rest);
-                let mut left = SizeHint::default();
-                match size.exact() {
-                    Some(_) => {
-                        let upper = rest.upper().unwrap_or(u64::MAX);
-                        left.set_upper(upper.saturating_add(recorded));
-                        left.set_lower(rest.lower().saturating_add(recorded));
-                    }
-                    // By now the size may be known. What was sent in chunks is sent in chunks
-                    // again all the same: a `Content-Length` would make it another request, and
-                    // over HTTP/1.1 there are no trailers beside one.
-                    None => {
-                        let lower = rest.lower().saturating_add(recorded);
-                        left.set_lower(lower.min(size.lower()));
-                        if let Some(upper) = size.upper() {
-                            left.set_upper(upper);
-                        }
-                    }
-                }
-                left
-            }
+            Stage::Whole { size, .. } | Stage::First { size, .. } => *size,
+            Stage::Only { only } => only.size,
         }
     }
 }
 
-impl<B> Tape<B> {
-    /// What the first attempt has not read yet, as long as it is the first attempt's to read.
-    fn rest(&self) -> Option<&Option<Pin<Box<B>>>> {
-        match self {
-            Self::Recording(take) | Self::Paused(take) => Some(&take.rest),
-            Self::Reading { rest } => Some(rest),
-            Self::GivenUp => None,
-        }
+impl<B> Stage<B> {
+    fn ended(size: SizeHint) -> Self {
+        let whole = Whole::default();
+        Self::Whole { whole, size }
     }
+}
 
-    fn pause(&mut self) -> bool {
-        match mem::replace(self, Self::GivenUp) {
-            Self::Recording(take) | Self::Paused(take) => {
-                *self = Self::Paused(take);
-                true
-            }
-            other => {
-                *self = other;
-                false
-            }
+impl<B: Body<Error: Into<BoxError>>> Only<B> {
+    /// Also says whether it was read to its end.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> (Polled, bool) {
+        if let Some(frame) = self.recorded.pop() {
+            let left = self.left.as_ref();
+            let ended = self.recorded.is_empty() && left.is_ok_and(Rest::is_at_end);
+            return (Poll::Ready(Some(Ok(frame))), ended);
         }
-    }
-
-    fn hand_over(&mut self) -> Option<Take<B>> {
-        match mem::replace(self, Self::GivenUp) {
-            Self::Recording(take) | Self::Paused(take) => Some(take),
-            other => {
-                *self = other;
-                None
+        if let Err(tape) = &self.left {
+            match tape.poll_left(cx) {
+                Poll::Pending => return (Poll::Pending, false),
+                Poll::Ready(Some(rest)) => self.left = Ok(rest),
+                Poll::Ready(None) => {}
             }
         }
-    }
-
-    /// Gives the reader to be woken, if it was paused.
-    fn stop_recording(&mut self) -> Option<Waker> {
-        match mem::replace(self, Self::GivenUp) {
-            Self::Recording(take) => {
-                *self = Self::Reading { rest: take.rest };
-                None
-            }
-            Self::Paused(take) => {
-                *self = Self::Reading { rest: take.rest };
-                take.reader
-            }
-            other => {
-                *self = other;
-                None
-            }
+        match &mut self.left {
+            Ok(rest) => rest.poll_frame(cx),
+            Err(_) => (Poll::Ready(Some(Err(GivenUp.into()))), false),
         }
     }
 }
 
-impl<B> Tape<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    /// The first attempt reads.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let take = match self {
-            Self::Recording(take) => take,
-            Self::Paused(take) => {
-                take.remember(cx);
-                return Poll::Pending;
-            }
-            Self::Reading { rest } => return poll_rest(rest, cx),
-            Self::GivenUp => return Poll::Ready(Some(Err(GivenUp.into()))),
-        };
-        let Poll::Ready(frame) = poll_rest(&mut take.rest, cx) else {
-            take.remember(cx);
-            return Poll::Pending;
-        };
-        let kept = match &frame {
-            Some(Ok(frame)) => take.recorded.push(frame),
-            // A body that broke can't be sent again.
-            Some(Err(_)) => false,
-            None => true,
-        };
-        if !kept {
-            self.stop_recording();
+/// Takes what was read off what is left.
+fn count(size: &mut SizeHint, polled: &Polled) {
+    if let Poll::Ready(Some(Ok(frame))) = polled
+        && let Some(data) = frame.data_ref()
+    {
+        let read = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        let mut left = SizeHint::default();
+        left.set_lower(size.lower().saturating_sub(read));
+        if let Some(upper) = size.upper() {
+            left.set_upper(upper.saturating_sub(read));
         }
-        Poll::Ready(frame)
+        *size = left;
     }
-}
-
-impl<B> Take<B> {
-    fn remember(&mut self, cx: &Context<'_>) {
-        match &mut self.reader {
-            Some(reader) => reader.clone_from(cx.waker()),
-            None => self.reader = Some(cx.waker().clone()),
-        }
-    }
-}
-
-fn poll_rest<B>(
-    rest: &mut Option<Pin<Box<B>>>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let Some(body) = rest else {
-        return Poll::Ready(None);
-    };
-    let frame = ready!(poll_bytes(body.as_mut(), cx));
-    if frame.is_none() {
-        *rest = None;
-    }
-    Poll::Ready(frame)
-}
-
-/// A frame, its data as `Bytes`: free if it is that already.
-fn poll_bytes<B>(
-    body: Pin<&mut B>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let frame = ready!(body.poll_frame(cx));
-    Poll::Ready(frame.map(|frame| {
-        let frame = frame.map_err(Into::into)?;
-        Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
-    }))
-}
-
-fn is_at_end<B: Body>(rest: &Option<Pin<Box<B>>>) -> bool {
-    rest.as_ref().is_none_or(|body| body.is_end_stream())
-}
-
-fn size_of<B: Body>(rest: &Option<Pin<Box<B>>>) -> SizeHint {
-    let nothing = || SizeHint::with_exact(0);
-    rest.as_ref().map_or_else(nothing, |body| body.size_hint())
-}
-
-fn lock<B>(tape: &Mutex<Tape<B>>) -> MutexGuard<'_, Tape<B>> {
-    // A body that panicked while it was read is as good as broken; `Claim::pause` looks at that.
-    tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stage = match &self.stage {
             Stage::Passing { .. } => "passing",
+            Stage::Whole { .. } => "whole",
             Stage::First { .. } => "first attempt",
-            Stage::Second { .. } => "second attempt",
+            Stage::Only { .. } => "only reader",
         };
         f.debug_struct("ReplayBody").field("stage", &stage).finish()
     }
 }
-
-/// What the first attempt's reader gets when the second has taken over.
-#[derive(Debug)]
-struct GivenUp;
-
-impl fmt::Display for GivenUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request was answered with a refusal of its token and is being sent again")
-    }
-}
-
-impl Error for GivenUp {}

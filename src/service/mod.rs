@@ -110,7 +110,7 @@ impl<S, B, R> Service<Request<B>> for OAuth<S>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
-    B: Body,
+    B: Body<Error: Into<BoxError>> + 'static,
 {
     type Response = Response<R>;
     type Error = BoxError;
@@ -213,7 +213,7 @@ impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
-    B: Body,
+    B: Body<Error: Into<BoxError>> + 'static,
 {
     type Output = Result<Response<R>, BoxError>;
 
@@ -284,7 +284,7 @@ where
 impl<S, B> First<S, B>
 where
     S: Service<Request<ReplayBody<B>>>,
-    B: Body,
+    B: Body<Error: Into<BoxError>> + 'static,
 {
     fn wait_for<F>(self, token: impl FnOnce(TokenCache) -> F) -> Stage<S, B>
     where

@@ -243,7 +243,7 @@ const REPLAY: &[(&str, Holds)] = &[
     ),
     (
         "POST buffered \"test data\" 401 then 200",
-        Test("replaying::one_chunk"),
+        Test("on_the_wire::a_post_from_a_buffer_is_read_twice_by_the_server"),
     ),
     (
         "10 concurrent PUTs, each challenged once",
@@ -255,7 +255,7 @@ const REPLAY: &[(&str, Holds)] = &[
     ),
     (
         "Expect: 100-continue, 401 instead of 100",
-        Test("early_answers::a_body_that_was_never_read_or_was_dropped_is_sent_once_whole"),
+        Test("on_the_wire::a_body_that_the_server_did_not_ask_for_is_sent_once_by_the_second_send"),
     ),
     (
         "Content-Length preserved",

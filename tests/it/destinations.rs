@@ -117,7 +117,10 @@ fn followed(layer: &OAuthLayer, world: &World, request: Request<Full<Bytes>>) ->
 }
 
 /// Sends one request, without a follower.
-fn sent<T: Body>(layer: &OAuthLayer, world: &World, request: Request<T>) -> Result<u16, BoxError> {
+fn sent<T>(layer: &OAuthLayer, world: &World, request: Request<T>) -> Result<u16, BoxError>
+where
+    T: Body<Error: Into<BoxError>> + 'static,
+{
     paused(async {
         let answer = layer.layer(world.clone()).oneshot(request).await?;
         Ok(answer.status().as_u16())

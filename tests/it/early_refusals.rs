@@ -19,9 +19,9 @@ use tower::{Layer, ServiceExt};
 use tower_oauth::{OAuth, OAuthLayer, ReplayBody, TokenCache};
 
 use crate::support::{
+    refused_uploads::{Rest, Round, SOCKET, Server, UPLOAD, Upload, WORDS, Words},
     secs,
     source::numbered,
-    uploads::{Rest, Round, SOCKET, Server, UPLOAD, Upload, WORDS, Words},
     wire::Protocol,
 };
 

@@ -50,8 +50,10 @@ mod loopback_logins;
 mod memory;
 #[cfg(feature = "https-client")]
 mod mutual_tls;
+mod never_sent_short;
 mod obtaining;
 mod on_the_wire;
+mod one_reader;
 #[cfg(all(feature = "https-client", feature = "jwt"))]
 mod peers;
 #[cfg(feature = "https-client")]
@@ -79,6 +81,7 @@ mod token_responses;
 mod tonic_client;
 mod vectors;
 mod when;
+mod whole_bodies;
 mod wishes;
 
 mod layering;

@@ -1,7 +1,12 @@
 //! *Replaying*, over HTTP/1.1 and sockets: what the server reads.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -9,11 +14,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tower::{Layer, ServiceExt};
-use tower_oauth::{BoxError, OAuthLayer};
+use tower::{Layer, Service, ServiceExt};
+use tower_oauth::{BoxError, OAuthLayer, ReplayBody};
 
 use crate::support::{
-    body::{Script, Step},
+    body::{Script, Step, read},
     secs,
     source::numbered,
 };
@@ -106,4 +111,112 @@ async fn a_refusal_in_the_middle_of_an_upload_cuts_the_first_send_short_and_the_
         let body = Box::pin(Script::new(steps).of_known_length());
         assert_eq!(tokio::join!(put(&listener, body), server).0.unwrap(), 200);
     }
+}
+
+/// One challenge, and the same words again.
+#[tokio::test]
+async fn a_post_from_a_buffer_is_read_twice_by_the_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = async {
+        for (send, status) in [
+            (1, "401 Unauthorized\r\nwww-authenticate: Bearer"),
+            (2, "200 OK"),
+        ] {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let (head, mut read) = head(&mut socket).await;
+            assert!(head.starts_with("post / http/1.1\r\n"), "{head}");
+            assert!(head.contains(&format!("bearer token-{send}\r\n")), "{head}");
+            read_up_to(&mut socket, &mut read, 9).await;
+            assert_eq!(read, b"test data");
+            let answer = format!("HTTP/1.1 {status}\r\n{NO_BODY}");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let post = async {
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let (ledger, source) = numbered(secs(3600));
+        let layer = OAuthLayer::for_origin(&origin, source).unwrap();
+        let client = layer.layer(Client::builder(TokioExecutor::new()).build_http());
+        let body = Full::<Bytes>::from("test data");
+        let request = Request::post(origin).body(body).unwrap();
+        let status = client.oneshot(request).await.unwrap().status();
+        (status.as_u16(), ledger.calls())
+    };
+    assert_eq!(tokio::join!(post, server).0, (200, 2));
+}
+
+/// RFC 9110 §10.1.1: waits for the server to ask for the body, or to answer without.
+#[derive(Clone)]
+struct Waiting;
+
+impl Service<Request<ReplayBody<Script>>> for Waiting {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<()>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<ReplayBody<Script>>) -> Self::Future {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let authority = parts.uri.authority().unwrap().as_str();
+            let length = body.size_hint().exact().unwrap();
+            let mut text = format!("PUT / HTTP/1.1\r\ncontent-length: {length}\r\n");
+            for (name, value) in &parts.headers {
+                text += &format!("{name}: {}\r\n", value.to_str()?);
+            }
+            let mut socket = TcpStream::connect(authority).await?;
+            socket.write_all((text + "\r\n").as_bytes()).await?;
+            let mut said = head(&mut socket).await.0;
+            if said.starts_with("http/1.1 100 ") {
+                socket.write_all(&read(body).await?.data).await?;
+                said = head(&mut socket).await.0;
+            }
+            let status = said.split(' ').nth(1).unwrap();
+            Ok(Response::builder().status(status).body(())?)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_the_server_did_not_ask_for_is_sent_once_by_the_second_send() {
+    const LENGTH: usize = 1 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let server = async {
+        let expect = "expect: 100-continue\r\n";
+        let (mut first, _) = listener.accept().await.unwrap();
+        let (said, mut body) = head(&mut first).await;
+        assert!(said.contains(expect), "{said}");
+        let answer = format!("HTTP/1.1 401 Unauthorized\r\n{NO_BODY}");
+        first.write_all(answer.as_bytes()).await.unwrap();
+        while first.read_buf(&mut body).await.unwrap() > 0 {}
+        assert_eq!(body.len(), 0, "nobody asked for it");
+
+        let (mut second, _) = listener.accept().await.unwrap();
+        let (said, mut body) = head(&mut second).await;
+        assert!(said.contains(expect), "{said}");
+        assert!(said.contains("content-length: 1048576\r\n"), "{said}");
+        assert_eq!(body.len(), 0, "not asked for yet");
+        let asks = b"HTTP/1.1 100 Continue\r\n\r\n";
+        second.write_all(asks).await.unwrap();
+        read_up_to(&mut second, &mut body, LENGTH).await;
+        let answer = format!("HTTP/1.1 200 OK\r\n{NO_BODY}");
+        second.write_all(answer.as_bytes()).await.unwrap();
+        while second.read_buf(&mut body).await.unwrap() > 0 {}
+        assert_eq!(body, vec![b'x'; LENGTH], "once");
+    };
+    let put = async {
+        let chunks = vec![Step::Data(Bytes::from(vec![b'x'; LENGTH / 4])); 4];
+        let layer = OAuthLayer::for_origin(&origin, numbered(secs(3600)).1).unwrap();
+        let request = Request::put(&origin)
+            .header("expect", "100-continue")
+            .body(Script::new(chunks).of_known_length())
+            .unwrap();
+        let client = layer.replay_limit(LENGTH).layer(Waiting);
+        client.oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(tokio::join!(put, server).0, 200);
 }

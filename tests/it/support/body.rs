@@ -122,7 +122,7 @@ impl Read {
         }
     }
 
-    fn add(&mut self, frame: Frame<Bytes>) {
+    pub fn add(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
             Ok(data) => {
                 assert!(self.trailers.is_none(), "data after the trailers");

@@ -48,7 +48,7 @@ impl<B> Server<B> {
     }
 }
 
-impl<B: Body> Server<B> {
+impl<B: Body<Error: Into<BoxError>> + 'static> Server<B> {
     /// Sends the one request.
     pub async fn put(&self, layer: &OAuthLayer, body: B) -> Answer {
         let request = Request::put(ORIGIN).body(body).unwrap();
