@@ -41,10 +41,14 @@ async fn run() -> Result<(), BoxError> {
         }
     });
     let client = ServiceBuilder::new()
-        .layer(FollowRedirectLayer::new()) // if redirects are wanted
+        // If redirects are wanted. A body goes along on a 307 or 308 only by a policy with a
+        // `clone_body`.
+        .layer(FollowRedirectLayer::new())
         .layer(oauth) // clones share the token
         .service(send);
 
+    // What reqwest's own builder makes is converted: `Request::try_from(client.post(…).build()?)?`,
+    // and the answer by `reqwest::Response::from(…)`.
     let request = Request::get(api.as_str()).body(Body::default())?;
     let (head, body) = client.oneshot(request).await?.into_parts();
     let (status, body) = (head.status, body.collect().await?.to_bytes());

@@ -28,7 +28,11 @@ pub mod proto {
 use std::{error::Error, process::ExitCode};
 
 use http::Request;
-use tonic::{Status, body::Body, transport::Channel};
+use tonic::{
+    Status,
+    body::Body,
+    transport::{Channel, ClientTlsConfig},
+};
 use tower::{ServiceBuilder, util::MapRequest};
 use tower_oauth::{
     BoxError, ClientAuth, ClientCredentials, OAuth, OAuthLayer, ReplayBody, TokenCache,
@@ -42,8 +46,13 @@ pub use self::servers::{Bank, CLIENT_ID, CLIENT_SECRET};
 pub type Authorized = OAuth<MapRequest<Channel, fn(Request<ReplayBody<Body>>) -> Request<Body>>>;
 
 /// Connects with the first call. Clones share token and connection.
+///
+/// For `https:` tonic needs its features `tls-ring` and `tls-native-roots`. Built without any TLS it
+/// calls an `https:` server in the clear, token and all; here that wouldn't compile.
 pub fn authorized(api: &str, tokens: impl Into<TokenCache>) -> Result<Authorized, BoxError> {
-    let channel = Channel::from_shared(api.to_owned())?.connect_lazy();
+    let tls = ClientTlsConfig::new().with_native_roots();
+    let channel = Channel::from_shared(api.to_owned())?;
+    let channel = channel.tls_config(tls)?.connect_lazy();
     let oauth = OAuthLayer::for_origin(api, tokens)?;
     Ok(ServiceBuilder::new()
         .layer(oauth)

@@ -116,7 +116,8 @@ impl OAuthLayer {
     }
 
     /// By default 64 KiB: how many bytes of a request's body are kept for a second send. A longer
-    /// body is sent all the same; if its token is refused, the caller gets the refusal.
+    /// body is sent all the same; if its token is refused, the caller gets the refusal. So does one
+    /// of more frames than one for 32 bytes of this, as each is kept at a cost of its own.
     #[must_use]
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.choices.retry = Retry::UpTo(bytes);

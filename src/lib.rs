@@ -62,7 +62,7 @@ pub use grant::{
 };
 pub use layer::OAuthLayer;
 pub use rejection::{GrpcTrailersLayer, ResponseHead, Verdict};
-pub use replay::{Attempt, ReplayBody};
+pub use replay::{Attempt, DeadlinePassed, ReplayBody};
 pub use secret::Secret;
 pub use service::{OAuth, ResponseFuture};
 pub use source::{BoxError, Demand, FileToken, FileTokenError, OrElse, TokenError, TokenSource};

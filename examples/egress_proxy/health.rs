@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, sync::Arc, time::Duration};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::{task::JoinSet, time::timeout};
-use tower_oauth::{CacheState, TokenCache};
+use tower_oauth::{CacheState, CacheWatch, TokenCache};
 
 use super::{problem::plain, routing::Routes, server::Answer};
 
@@ -18,6 +18,20 @@ pub async fn answer(request: Request<Incoming>, routes: Arc<Routes>, ending: boo
             StatusCode::NOT_FOUND,
             String::from("there are /healthz and /readyz\n"),
         ),
+    }
+}
+
+/// Says on stderr when an upstream's tokens fail, and when they are had again.
+pub async fn log(name: String, mut watch: CacheWatch) {
+    let mut failing = false;
+    while let Some(state) = watch.changed().await {
+        match state {
+            CacheState::Failing { error, .. } => eprintln!("{name}: no token: {error}"),
+            CacheState::Valid if failing => eprintln!("{name}: a token is at hand again"),
+            CacheState::Valid => {}
+            _ => continue,
+        }
+        failing = matches!(watch.current(), CacheState::Failing { .. });
     }
 }
 

@@ -74,6 +74,9 @@ pub struct Proxy {
 impl Proxy {
     pub async fn start(config: Config) -> Result<Self, BoxError> {
         let routes = Arc::new(Routes::new(config.upstream)?);
+        for (name, upstream) in &routes.0 {
+            tokio::spawn(health::log(name.clone(), upstream.cache.watch()));
+        }
         let forwarding = Arc::clone(&routes);
         let requests: Handler = Arc::new(move |request| {
             let routes = Arc::clone(&forwarding);

@@ -26,7 +26,7 @@ pub fn cache(upstream: &Upstream) -> Result<TokenCache, String> {
             Ok(cached(source.map_err(|error| error.to_string())?))
         }
         _ => Err(String::from(
-            "write token_file, or client_id and either issuer or token_endpoint",
+            "write either token_file alone, or client_id and one of issuer and token_endpoint",
         )),
     }
 }
@@ -52,10 +52,10 @@ impl Client {
             // Read at each token request: it may be rotated, or be there later.
             (Some(path), None) => Secret::from_file(path),
             (None, Some(name)) if env::var_os(name).is_some() => Secret::from_env(name),
-            (None, Some(name)) => {
-                return Err(format!(
-                    "client_secret_env: set the environment variable {name}"
-                ));
+            // The name isn't shown: somebody may have written the secret itself.
+            (None, Some(_)) => {
+                let advice = "client_secret_env: set the environment variable that it names";
+                return Err(String::from(advice));
             }
             _ => {
                 let advice = "write client_secret_file or client_secret_env: where the secret is";

@@ -8,7 +8,7 @@ use http::Response;
 /// whether the request could be sent again or not. By default an answer to a request that was sent
 /// once, without more ado, has none, as it would cost each request three allocations;
 /// [`OAuthLayer::report_attempts`](crate::OAuthLayer::report_attempts) puts one on every answer to
-/// a request that carried the token.
+/// a request that carried the token, so that one without went without the token.
 ///
 /// ```
 /// use tower_oauth::Attempt;

@@ -97,9 +97,12 @@ fn render(left: Duration) -> Option<HeaderValue> {
 const MOST_DIGITS: usize = 8;
 const MOST: u128 = 99_999_999;
 
-/// A call that was not sent, because its time was over before there was a token.
+/// A gRPC call that was not sent, because the time that its `grpc-timeout` gives was over before
+/// there was a token: the source of a transient [`TokenError`](crate::TokenError). For gRPC this is
+/// `DEADLINE_EXCEEDED`.
 #[derive(Debug)]
-pub(crate) struct DeadlinePassed;
+#[non_exhaustive]
+pub struct DeadlinePassed;
 
 impl fmt::Display for DeadlinePassed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,8 +21,8 @@ use std::error::Error;
 use http::Request;
 use http_body::Body;
 
-pub(crate) use self::deadline::{Deadline, DeadlinePassed, within};
-pub use self::{attempt::Attempt, body::ReplayBody};
+pub(crate) use self::deadline::{Deadline, within};
+pub use self::{attempt::Attempt, body::ReplayBody, deadline::DeadlinePassed};
 use self::{claim::Claim, head::Head};
 
 type BoxError = Box<dyn Error + Send + Sync>;

@@ -77,8 +77,16 @@ use crate::{
 /// a token is awaited and the call is sent again: each later send says what is left, and once
 /// nothing is, the error is a [`TokenError`], or the refusal is the caller's.
 ///
+/// Without a TLS feature of its own tonic calls an `https:` server in the clear, which this layer
+/// can't see: give it `tls-ring` and a `tls_config`.
+///
 /// Services that aren't `Clone`, such as a rate limit, go around the layer, or into a buffer below
 /// it.
+///
+/// Where a client doesn't compile, `client.oneshot(request)` says only that bounds aren't satisfied;
+/// `tower::ServiceExt::<http::Request<_>>::oneshot(client, request)` says which: that the inner
+/// service isn't `Clone`, that its body type is fixed (map it, as above), or that the request body's
+/// error is no [`Error`](std::error::Error).
 #[derive(Clone)]
 pub struct OAuth<S> {
     inner: S,
