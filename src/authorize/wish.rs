@@ -31,11 +31,13 @@ pub struct NoToken;
 /// ```
 ///
 /// Differs from [`TokenCache::invalidate`](crate::TokenCache::invalidate) in that the token at
-/// hand serves other requests until the newer one is there, and on if none is to be had. The source
-/// is told the token at hand as rejected, so that one which caches doesn't hand it back. Requests
-/// that ask at the same time share one token request; else each one costs one, and with a redirect
-/// follower around the layer, each hop. Where the request fails for want of a newer token, its
-/// error is the [`TokenError`](crate::TokenError).
+/// hand serves other requests until the newer one is there, and on if none is to be had. The newer
+/// one is asked for after the wish, and the source is told the token at hand as rejected, so that
+/// one which caches doesn't hand it back. Wishes at the same time share one token request; else
+/// each one costs one, and with a redirect follower around the layer, each hop. Where the request
+/// fails for want of a newer token, its error is the [`TokenError`](crate::TokenError). While
+/// servers refuse fresh tokens as well, and refreshes are held back for that, the token at hand is
+/// sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fresh;
 

@@ -195,6 +195,9 @@ impl TokenCache {
 
     /// What a request waits for that wants a newer token than the one at hand.
     pub(crate) async fn newer(self) -> Result<Credential, TokenError> {
+        if let Some(seat) = self.shared.earlier_flight() {
+            self.shared.arrival(seat).await;
+        }
         let token = self.boarded(Shared::board_anew).await?;
         Ok(token.credential())
     }

@@ -22,7 +22,7 @@ use super::{
     state::{Flight, Life, Outcome, Seat, Shared, State},
     tasks::Then,
 };
-use crate::{clock::Moment, metrics, source::TokenError};
+use crate::{clock::Moment, metrics, source::TokenError, token::AccessToken};
 
 /// How much longer than its deadline a flight is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,11 +59,12 @@ impl Shared {
             self.finish(then);
             return Ok(Boarding::Token(token));
         }
-        self.join_or_take_off(state, now)
+        let told = state.rejected.clone();
+        self.join_or_take_off(state, now, told)
     }
 
     /// A caller wants a newer token than the one at hand, which serves on until it is there: a seat
-    /// on the flight.
+    /// on the flight. While fresh tokens are known to be no help, it is the one at hand after all.
     ///
     /// # Errors
     ///
@@ -72,13 +73,28 @@ impl Shared {
         self.check_not_in_flight()?;
         let now = self.clock.now();
         let mut state = self.lock();
-        if state.flight.is_none()
-            && let Some(token) = state.usable(now)
+        let at_hand = state.usable(now);
+        if let Some(token) = &at_hand
+            && !state.doubt.may_force(now.mono)
         {
-            // Or a source that caches would hand it back.
-            state.rejected = Some(token.token.clone());
+            let then = self.publish_if_unkept(&mut state, token, now);
+            drop(state);
+            self.finish(then);
+            return Ok(Boarding::Token(Arc::clone(token)));
         }
-        self.join_or_take_off(state, now)
+        // Or a source that caches would hand it back. It is not in disgrace otherwise.
+        let unwanted = at_hand.map(|token| token.token.clone());
+        let told = unwanted.or_else(|| state.rejected.clone());
+        self.join_or_take_off(state, now, told)
+    }
+
+    /// A flight whose source was not told that the token at hand isn't wanted: what it brings was
+    /// asked for before whoever wants a newer one.
+    pub(super) fn earlier_flight(&self) -> Option<Seat> {
+        let state = self.lock();
+        let at_hand = &state.usable(self.clock.now())?.token;
+        let flight = state.flight.as_ref()?;
+        (flight.rejected.as_ref() != Some(at_hand)).then(|| flight.seat())
     }
 
     /// A reader found its token due: renews it in the background. The reader has a token, so an
@@ -88,7 +104,8 @@ impl Shared {
         let boarding = self.check_not_in_flight().and_then(|()| {
             let state = self.lock();
             if token.generation == state.newest {
-                self.join_or_take_off(state, now).map(drop)
+                let told = state.rejected.clone();
+                self.join_or_take_off(state, now, told).map(drop)
             } else {
                 Ok(()) // Somebody was faster.
             }
@@ -112,9 +129,10 @@ impl Shared {
             Refusal::Doubted => return None,
             Refusal::Taken(then) => then,
         };
+        let told = state.rejected.clone();
         let boarding = self
             .check_not_in_flight()
-            .and_then(|()| self.join_or_take_off(state, now));
+            .and_then(|()| self.join_or_take_off(state, now, told));
         self.finish(then);
         boarding.ok()
     }
@@ -208,6 +226,7 @@ impl Shared {
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
         now: Moment,
+        rejected: Option<AccessToken>,
     ) -> Result<Boarding, TokenError> {
         if Handle::try_current().is_err() {
             return Err(TokenError::permanent(FlightError::NoRuntime));
@@ -221,18 +240,13 @@ impl Shared {
             .as_ref()
             .filter(|flight| now.mono.saturating_duration_since(flight.took_off) <= patience)
         {
-            return Ok(Boarding::Flight(Seat {
-                flight: flight.id,
-                took_off: flight.took_off,
-                outcome: flight.outcome.clone(),
-            }));
+            return Ok(Boarding::Flight(flight.seat()));
         }
         if let Some(failing) = state.backoff.pausing(now.mono) {
             return Err(failing.error.clone());
         }
         let (landing, outcome) = watch::channel(None);
         let id = state.next_task();
-        let rejected = state.rejected.clone();
         state.flight = Some(Flight {
             id,
             took_off: now.mono,

@@ -66,7 +66,8 @@ pub(super) enum Life {
 pub(super) struct Flight {
     pub(super) id: u64,
     pub(super) took_off: Instant,
-    /// The refused token that the source was told of.
+    /// The token that the source was told must not be handed back: a server refused it, or a caller
+    /// wants a newer one.
     pub(super) rejected: Option<AccessToken>,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
     pub(super) task: Option<AbortHandle>,
@@ -142,6 +143,16 @@ impl Drop for Shared {
         let flight = state.flight.take().and_then(|flight| flight.task);
         for task in [keeper, flight].into_iter().flatten() {
             task.abort();
+        }
+    }
+}
+
+impl Flight {
+    pub(super) fn seat(&self) -> Seat {
+        Seat {
+            flight: self.id,
+            took_off: self.took_off,
+            outcome: self.outcome.clone(),
         }
     }
 }

@@ -4,12 +4,12 @@
 //! "Requests"), and whatever sends it, a channel or a server, starts counting anew. So a later
 //! send says what is left by then.
 
-use std::{error::Error, fmt, future::Future, time::Duration};
+use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tokio::{
     runtime::Handle,
-    time::{Instant, timeout_at},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -25,13 +25,19 @@ impl Deadline {
     /// The deadline of a call that is made `now`. `None` for other requests, and where it can't be
     /// read or lies beyond what the clock can say.
     pub(crate) fn of<B>(request: &Request<B>, now: impl FnOnce() -> Instant) -> Option<Self> {
-        // gRPC is HTTP/2; other requests are spared the lookup.
-        if request.version() != Version::HTTP_2 {
+        // Every call is a POST; other requests are spared the lookup.
+        if request.method() != Method::POST {
             return None;
         }
         let timeout = parse(request.headers().get(&GRPC_TIMEOUT)?.as_bytes())?;
         let at = now().checked_add(timeout)?;
         Some(Self { at, timeout })
+    }
+
+    /// Ends when it passes. `None` outside of a runtime, where there is no timer.
+    pub(crate) fn timer(self) -> Option<Pin<Box<Sleep>>> {
+        Handle::try_current().ok()?;
+        Some(Box::pin(sleep_until(self.at)))
     }
 
     pub(crate) fn has_passed(self, now: Instant) -> bool {
@@ -97,9 +103,9 @@ fn render(left: Duration) -> Option<HeaderValue> {
 const MOST_DIGITS: usize = 8;
 const MOST: u128 = 99_999_999;
 
-/// A gRPC call that was not sent, because the time that its `grpc-timeout` gives was over before
-/// there was a token: the source of a transient [`TokenError`](crate::TokenError). For gRPC this is
-/// `DEADLINE_EXCEEDED`.
+/// A gRPC call that was not sent, or not again, because the time that its `grpc-timeout` gives was
+/// over before it could be: in a transient [`TokenError`](crate::TokenError::get_ref). For gRPC
+/// this is `DEADLINE_EXCEEDED`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DeadlinePassed;
@@ -107,8 +113,8 @@ pub struct DeadlinePassed;
 impl fmt::Display for DeadlinePassed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the call was not sent: the time that its grpc-timeout gives was over before there was \
-             a token",
+            "the call was not sent, or not again: the time that its grpc-timeout gives was over \
+             before there was a good token and the service was ready",
         )
     }
 }
@@ -170,7 +176,7 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "any moment will do")]
         let now = Instant::now();
         let mut request = Request::builder()
-            .version(Version::HTTP_2)
+            .method(Method::POST)
             .header("grpc-timeout", "1S")
             .body(())
             .unwrap();
@@ -179,7 +185,7 @@ mod tests {
         assert_eq!(request.headers()["grpc-timeout"], "1S");
         deadline.put(request.headers_mut(), now + Duration::from_millis(400));
         assert_eq!(request.headers()["grpc-timeout"], "600000u");
-        *request.version_mut() = Version::HTTP_11;
+        *request.method_mut() = Method::PUT;
         assert!(Deadline::of(&request, || now).is_none());
     }
 }

@@ -1,9 +1,15 @@
 //! What follows a refusal: a better token, readiness, and the second send, which is the last.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use http::{Request, Response};
 use http_body::Body;
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::choices::Choices;
@@ -11,7 +17,8 @@ use crate::{
     authorize,
     cache::Credential,
     rejection::Verdict,
-    replay::{Attempt, Deadline, Replay, ReplayBody, within},
+    replay::{Attempt, Deadline, DeadlinePassed, Replay, ReplayBody, within},
+    source::{BoxError, TokenError},
 };
 
 /// A refused request, with the server's answer in case nothing better can be had.
@@ -29,10 +36,11 @@ where
 
 /// A request about to be sent once more.
 pub(super) struct Again<S, B> {
-    pub(super) service: S,
+    service: S,
     request: Request<ReplayBody<B>>,
     credential: Credential,
     deadline: Option<Deadline>,
+    time_is_up: Option<Pin<Box<Sleep>>>,
     choices: Arc<Choices>,
 }
 
@@ -75,6 +83,7 @@ where
             request,
             credential,
             deadline: self.deadline,
+            time_is_up: self.deadline.and_then(Deadline::timer),
             choices: self.choices,
         })
     }
@@ -82,8 +91,18 @@ where
 
 impl<S, B> Again<S, B>
 where
-    S: Service<Request<ReplayBody<B>>>,
+    S: Service<Request<ReplayBody<B>>, Error: Into<BoxError>>,
 {
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if let Some(time_is_up) = &mut self.time_is_up
+            && time_is_up.as_mut().poll(cx).is_ready()
+        {
+            let error = TokenError::transient(DeadlinePassed);
+            return Poll::Ready(Err(error.into()));
+        }
+        self.service.poll_ready(cx).map_err(Into::into)
+    }
+
     pub(super) fn send(mut self) -> (S::Future, SentAgain) {
         let cache = &self.choices.cache;
         // Becoming ready may have taken so long that there is a newer one by now.

@@ -266,7 +266,7 @@ where
                     let Some(waiting) = again else {
                         return Poll::Pending;
                     };
-                    ready!(waiting.service.poll_ready(cx)).map_err(Into::into)?;
+                    ready!(waiting.poll_ready(cx))?;
                     match again.take() {
                         Some(again) => {
                             let (answer, sent) = (*again).send();

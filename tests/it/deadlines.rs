@@ -8,12 +8,17 @@ use http::{Request, Version};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt};
-use tower_oauth::{Attempt, BoxError, OAuthLayer, ReplayBody, TokenCache, TokenError};
+use tower_oauth::{
+    Attempt, BoxError, DeadlinePassed, OAuthLayer, ReplayBody, TokenCache, TokenError,
+};
 
 use crate::support::{
     api::ORIGIN,
-    paused, secs,
+    paused,
+    probe::UntilBodyEnds,
+    secs,
     server::{Server, answer},
+    settle,
     source::{Ledger, scripted, slow, token},
 };
 
@@ -112,6 +117,26 @@ fn when_the_time_is_over_before_there_is_a_better_token_the_refusal_is_the_calle
         // The flight goes on for others.
         assert_eq!(cache.get().await.unwrap().expose_secret(), "token-2");
         assert_eq!((ledger.calls(), server.sends()), (2, 1));
+    });
+}
+
+#[test]
+fn when_the_time_is_over_before_the_service_is_ready_again_nothing_is_sent() {
+    paused(async {
+        let (_, cache) = slow_renewal(0);
+        let (server, _) = server(3);
+        let layer = OAuthLayer::for_origin(ORIGIN, cache).unwrap();
+        let limit = UntilBodyEnds::new(server.clone());
+        let places = limit.places();
+        let calling = tokio::spawn(layer.layer(limit).oneshot(call("5S")));
+        // The answer gives its place back, and it is taken by somebody who keeps it.
+        settle().await;
+        let start = Instant::now();
+        let _taken = places.acquire_owned().await.unwrap();
+        let error = calling.await.unwrap().err().unwrap();
+        let error = error.downcast::<TokenError>().unwrap();
+        assert!(error.get_ref().is::<DeadlinePassed>());
+        assert_eq!((start.elapsed(), server.sends()), (secs(5), 1));
     });
 }
 

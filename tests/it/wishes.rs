@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::advance};
 use tower::ServiceExt;
 use tower_oauth::{BoxError, Fresh, NoToken, OAuthLayer, TokenCache, TokenError};
 
@@ -141,6 +141,67 @@ fn a_fresh_token_that_is_refused_is_replaced_once() {
         assert_eq!(send(&client, fresh()).await.unwrap(), 200);
         assert_eq!(api.tokens(), ["token-2", "token-3"]);
         assert_eq!(ledger.calls(), 3);
+    });
+}
+
+/// What a renewal under way brings was asked for before the wish, of a source that may cache.
+#[test]
+fn a_wish_in_the_middle_of_a_renewal_asks_again_after_it() {
+    paused(async {
+        let (ledger, source) = slow(secs(100), secs(1));
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let api = Api::accepting(|_| true);
+        let client = api.behind(&cache);
+        // From now on a used token is renewed.
+        advance(secs(86)).await;
+        settle().await;
+        assert_eq!(send(&client, request(ORIGIN)).await.unwrap(), 200);
+        settle().await;
+        assert_eq!(ledger.calls(), 2);
+        let mut wishes = JoinSet::new();
+        for _ in 0..10 {
+            let client = client.clone();
+            wishes.spawn(async move { send(&client, fresh()).await });
+        }
+        for answer in wishes.join_all().await {
+            assert_eq!(answer.unwrap(), 200);
+        }
+        assert_eq!(api.tokens()[0], "token-1");
+        assert!(api.tokens()[1..].iter().all(|token| token == "token-3"));
+        let told = [None, None, Some("token-2".to_owned())];
+        assert_eq!(ledger.rejected(), told);
+    });
+}
+
+#[test]
+fn wishes_make_no_storm_where_fresh_tokens_are_refused_as_well() {
+    paused(async {
+        let (ledger, source) = numbered(secs(3600));
+        let api = Api::accepting(|_| false);
+        let client = api.behind(&TokenCache::from(source));
+        for _ in 0..100 {
+            assert_eq!(send(&client, fresh()).await.unwrap(), 401);
+        }
+        assert_eq!(ledger.calls(), 2);
+    });
+}
+
+#[test]
+fn a_wish_that_failed_leaves_the_token_in_no_disgrace() {
+    paused(async {
+        let (ledger, source) = failing(secs(100), |n| {
+            (n == 2).then(|| TokenError::transient("down"))
+        });
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let client = Api::accepting(|_| true).behind(&cache);
+        send(&client, fresh()).await.unwrap_err();
+        advance(secs(86)).await;
+        settle().await;
+        assert_eq!(send(&client, request(ORIGIN)).await.unwrap(), 200);
+        settle().await;
+        assert_eq!(ledger.rejected(), [None, Some("token-1".to_owned()), None]);
     });
 }
 
