@@ -38,7 +38,8 @@ use crate::{
 /// # The inner service
 ///
 /// It is `Clone`, and takes requests with bodies of the type [`ReplayBody<B>`](ReplayBody), `B`
-/// being the type of the requests' own bodies. A client's body type is best left to the compiler; one
+/// being the type of the requests' own bodies: any that borrows nothing, and whose error can be
+/// boxed. A client's body type is best left to the compiler; one
 /// that is fixed is mapped to:
 ///
 /// ```

@@ -56,7 +56,9 @@ fn many(uploads: usize, run: impl Fn(u64) -> usize) {
         run(seed.parse().unwrap());
         return;
     }
-    let mut rng = Rng::new();
+    let first = Rng::new().u64(..);
+    println!("{uploads} uploads; the seeds are drawn from {first}");
+    let mut rng = Rng::with_seed(first);
     let again: usize = (0..uploads / UPLOADS).map(|_| run(rng.u64(..))).sum();
     let a_third = uploads / 3;
     assert!(
