@@ -81,7 +81,7 @@ impl Config {
 }
 
 fn default_drain() -> u64 {
-    20
+    15
 }
 
 fn default_replay_limit() -> usize {

@@ -20,6 +20,7 @@ pub struct Upstream {
     origin: Uri,
     client: OAuth<Client<HttpsConnector<HttpConnector>, ReplayBody<Incoming>>>,
     timeout: Option<Duration>,
+    version: Version,
 }
 
 impl Upstream {
@@ -49,6 +50,11 @@ impl Upstream {
             origin,
             client: layer.layer(http.http2_only(config.http2).build(connector)),
             timeout: config.timeout.map(Duration::from_secs),
+            version: match config.http2 {
+                true => Version::HTTP_2,
+                // Goes on either, where TLS chooses.
+                false => Version::HTTP_11,
+            },
         })
     }
 
@@ -89,8 +95,8 @@ impl Upstream {
             let text = format!("the request's target can't be forwarded: {error}");
             Problem::new(StatusCode::BAD_REQUEST, "http_request_error", text)
         })?;
-        // The connection to the upstream has a version of its own; HTTP/1.1 goes on either.
-        head.version = Version::HTTP_11;
+        // The connection to the upstream has a version of its own.
+        head.version = self.version;
         head.extensions.clear();
         Ok(Request::from_parts(head, body))
     }

@@ -3,12 +3,12 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{
-        CONNECTION, COOKIE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, MAX_FORWARDS, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
-use super::problem::Problem;
+use super::problem::{self, Problem};
 
 /// On the way to the upstream, of a request that came in this version.
 pub fn request(headers: &mut HeaderMap, version: Version) {
@@ -24,11 +24,17 @@ pub fn request(headers: &mut HeaderMap, version: Version) {
 /// On the way back, of an answer that came in this version.
 pub fn answer(headers: &mut HeaderMap, version: Version) {
     strip(headers);
+    problem::only_ours(headers);
     headers.append(VIA, via(version));
 }
 
 /// What is meant for this hop only (RFC 9110 §7.6.1), and what is between the caller and a proxy.
 fn strip(headers: &mut HeaderMap) {
+    // It says nothing of a body that came with a Transfer-Encoding: "an intermediary ... MUST first
+    // remove the received Content-Length field" (RFC 9112 §6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

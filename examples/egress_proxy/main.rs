@@ -56,10 +56,12 @@ async fn main() -> ExitCode {
 
 async fn run(file: Option<String>) -> Result<bool, BoxError> {
     let config = Config::read(&file.ok_or(USAGE)?)?;
+    // Who reads the address may tell the program to end at once.
+    let told_to_end = told_to_end()?;
     let proxy = Proxy::start(config).await?;
     let (requests, admin) = (proxy.address(), proxy.admin());
     println!("egress_proxy: requests at http://{requests}, /healthz and /readyz at http://{admin}");
-    told_to_end().await?;
+    told_to_end.await?;
     Ok(proxy.stop().await)
 }
 
@@ -128,16 +130,21 @@ impl Proxy {
     }
 }
 
+/// Signals count from the call on, not only when it is waited for them.
 #[cfg(unix)]
-async fn told_to_end() -> io::Result<()> {
+fn told_to_end() -> io::Result<impl Future<Output = io::Result<()>>> {
     let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        pressed = signal::ctrl_c() => pressed,
-    }
+    let mut interrupt = signal::unix::signal(signal::unix::SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 #[cfg(not(unix))]
-async fn told_to_end() -> io::Result<()> {
-    signal::ctrl_c().await
+fn told_to_end() -> io::Result<impl Future<Output = io::Result<()>>> {
+    Ok(signal::ctrl_c())
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, time::Duration};
 
-use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::RETRY_AFTER};
 use http_body_util::{Either, Full};
 use hyper_util::client::legacy;
 use tower_oauth::{BoxError, TokenError};
@@ -70,7 +70,7 @@ impl From<Problem> for Answer {
         let mut answer = plain(problem.status, format!("egress_proxy: {}\n", problem.text));
         let headers = answer.headers_mut();
         if let Ok(kind) = HeaderValue::try_from(format!("egress_proxy; error={}", problem.kind)) {
-            headers.insert("proxy-status", kind);
+            headers.insert(PROXY_STATUS, kind);
         }
         if let Some(delay) = problem.retry_after {
             // Whole seconds (RFC 9110 §10.2.3), and none too early.
@@ -81,6 +81,23 @@ impl From<Problem> for Answer {
         answer
     }
 }
+
+/// Drops what an upstream says in the name of this proxy.
+pub fn only_ours(headers: &mut HeaderMap) {
+    let forged = |value: &HeaderValue| {
+        let members = value.as_bytes().split(|byte| *byte == b',');
+        let mut names = members.filter_map(|member| member.split(|byte| *byte == b';').next());
+        names.any(|name| name.trim_ascii() == b"egress_proxy")
+    };
+    let values = headers.get_all(PROXY_STATUS).iter();
+    let others: Vec<_> = values.filter(|value| !forged(value)).cloned().collect();
+    headers.remove(PROXY_STATUS);
+    for value in others {
+        headers.append(PROXY_STATUS, value);
+    }
+}
+
+const PROXY_STATUS: &str = "proxy-status";
 
 pub fn plain(status: StatusCode, text: String) -> Answer {
     let mut answer = Response::new(Either::Right(Full::from(text)));

@@ -32,8 +32,8 @@ pub fn cache(upstream: &Upstream) -> Result<TokenCache, String> {
 }
 
 fn cached(source: impl TokenSource) -> TokenCache {
-    // Closing the cache has as long. With `drain` before it, that should be less than the 30 s
-    // after which a process is killed in Kubernetes.
+    // Closing the cache has as long. With `drain` before it and a second for the admin address
+    // after it, that should be less than the 30 s after which a process is killed in Kubernetes.
     let deadline = Duration::from_secs(9);
     TokenCache::builder(source).deadline(deadline).build()
 }

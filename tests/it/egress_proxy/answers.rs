@@ -1,7 +1,13 @@
 //! Answers on their way down, as the upstream gave them.
 
-use super::{curl::Curl, stand::Stand};
-use crate::support::wire::{BOTH, Protocol};
+use super::{
+    curl::Curl,
+    stand::{Folder, Stand, ports, proxy},
+};
+use crate::support::{
+    raw::{Peer, Script},
+    wire::{BOTH, Protocol},
+};
 
 #[tokio::test]
 async fn an_answer_is_seen_while_it_goes_on() {
@@ -90,6 +96,41 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_caller() {
             assert_ne!(got.exit, 0, "it passed for a whole one: {got:?}");
             stand.a.open(false);
             stand.a.forget();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_does_not_hold_is_not_passed_on() {
+    if !Curl::is_there() {
+        return;
+    }
+    let folder = Folder::new();
+    let token = folder.file("token", "token-a-1");
+    for head in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Transfer-Encoding: chunked\r\nContent-Length: 50",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\nb\r\nhello world\r\n0\r\n\r\n");
+        let script = Script {
+            bytes: answer.into_bytes(),
+            ..Script::default()
+        };
+        let peer = Peer::start(script).await;
+        let (ports, origin) = (ports(), peer.url(""));
+        let file = format!(
+            "{ports}[upstream.\"a.internal\"]\norigin = {origin:?}\ntoken_file = {token:?}\n"
+        );
+        let proxy = proxy(&file).await;
+        for protocol in BOTH {
+            let curl = Curl {
+                proxy: proxy.address(),
+                protocol,
+            };
+            let got = curl.get("a.internal", "/").await.expect(200);
+            assert_eq!(got.body, "hello world", "{head}");
+            assert_eq!(got.header("content-length"), None, "{head}");
         }
     }
 }

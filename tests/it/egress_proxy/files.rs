@@ -15,6 +15,11 @@ fn the_sample_is_a_good_one() {
         ["kubernetes", "ledger.internal", "payments.internal"]
     );
     assert_eq!(config.upstream["payments.internal"].replay_limit, 65536);
+    // With 9 s to give the tokens back and 1 s for the admin address, less than 30 s.
+    assert_eq!(config.drain, 15);
+    let without = sample.replace("\ndrain = 15\n", "\n");
+    assert_ne!(without, sample);
+    assert_eq!(Config::parse(&without).unwrap().drain, 15);
 }
 
 #[tokio::test]
@@ -65,9 +70,10 @@ async fn what_is_wrong_is_told_by_its_key() {
             &["token endpoint", "https://"],
         ),
         ("client_id = \"\"", &["client id"]),
+        // It may be the secret itself.
         (
-            "client_secret_env = \"NO_SUCH_VARIABLE_7\"",
-            &["client_secret_env", "NO_SUCH_VARIABLE_7"],
+            "client_secret_env = \"hunter2\"",
+            &["client_secret_env", "environment variable"],
         ),
         (
             "client_secret = \"hunter2\"",

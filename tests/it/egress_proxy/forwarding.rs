@@ -5,7 +5,7 @@ use super::{
     stand::{SECRET_A, SECRET_B, Stand},
     upstream::{End, Send},
 };
-use crate::support::wire::BOTH;
+use crate::support::wire::{BOTH, Protocol};
 
 #[tokio::test]
 async fn requests_reach_the_upstream_that_they_name_with_its_token() {
@@ -222,6 +222,29 @@ async fn cookies_that_came_one_by_one_go_on_as_one() {
         got.await.expect(200);
         assert_eq!(header(&stand.a.only(), "cookie"), ["a=1; b=2"]);
         stand.a.forget();
+    }
+}
+
+/// A deadline is of gRPC, which is HTTP/2: the layer takes off the time that a first send took.
+#[tokio::test]
+async fn the_deadline_of_a_call_runs_on() {
+    if !Curl::is_there() {
+        return;
+    }
+    for caller in BOTH {
+        let stand = Stand::start(Protocol::Http2).await;
+        stand.a.refuse("token-a-1");
+        let call = ["--data", "x", "--header", "grpc-timeout: 600S"];
+        let got = stand.curl(caller).call("a.internal", "/echo", &call).end();
+        assert_eq!(got.await.expect(200).body, "x");
+        let sends = stand.a.sends();
+        let told: Vec<_> = sends
+            .iter()
+            .map(|send| header(send, "grpc-timeout"))
+            .collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_ne!(told[0], told[1], "{caller:?}");
+        assert!(!told[1][0].starts_with("600"), "{told:?}");
     }
 }
 

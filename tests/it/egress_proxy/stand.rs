@@ -119,7 +119,9 @@ impl Folder {
         let number = COUNT.fetch_add(1, Relaxed);
         let name = format!("tower-oauth-egress-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
+        // The process's number may have been that of one that was killed.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 

@@ -193,6 +193,7 @@ impl State {
                 .header("keep-alive", "timeout=5")
                 .header("proxy-authenticate", "Basic")
                 .header("via", "1.1 before")
+                .header("proxy-status", "before, egress_proxy; error=dns_error")
                 .header("x-end-to-end", "1")
                 .body(full("hops"))
                 .unwrap(),
@@ -254,7 +255,7 @@ impl State {
 }
 
 /// For a machine that is busy with the other tests.
-const NET: Duration = Duration::from_secs(120);
+pub const NET: Duration = Duration::from_secs(120);
 
 fn refusal() -> Response<Body> {
     Response::builder()
