@@ -21,7 +21,9 @@ async fn forty_at_a_time() {
     let Some(stats) = all_succeed(Some(40)).await else {
         return;
     };
-    assert!(stats.revocations >= 50, "{}", stats.revocations);
+    // At most one for each 50 calls, so 100. One that is due waits until all that the one before
+    // refused are back, and what is served in the meantime makes them fewer.
+    assert!(stats.revocations >= 90, "{}", stats.revocations);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,6 +31,8 @@ async fn all_at_once() {
     let Some(stats) = all_succeed(None).await else {
         return;
     };
+    // The first refuses nearly all of them, and the server revokes again only when those are back:
+    // then no call is left that comes for the first time.
     assert!(stats.revocations >= 1, "{}", stats.revocations);
 }
 
