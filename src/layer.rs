@@ -141,8 +141,8 @@ impl OAuthLayer {
         self
     }
 
-    /// By default only answers that had a refusal say which [`Attempt`](crate::Attempt) they are to: this has all
-    /// answers to requests with the token say so.
+    /// By default only answers that had a refusal say which [`Attempt`](crate::Attempt) they are
+    /// to: this has all answers to requests with the token say so.
     #[must_use]
     pub fn report_attempts(mut self) -> Self {
         self.choices.report_attempts = true;

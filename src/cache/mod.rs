@@ -109,8 +109,8 @@ impl TokenCache {
     /// Closes the cache, for all its clones: from now on it hands out no token, and requests fail
     /// with a permanent error that says so. Then gives back what it holds: the source
     /// [revokes](TokenSource::revoke) it, which a grant does only where its endpoint knows a
-    /// [`revocation_endpoint`](crate::TokenEndpointBuilder::revocation_endpoint). Differs from [`invalidate`](Self::invalidate) in that
-    /// there is no way back.
+    /// [`revocation_endpoint`](crate::TokenEndpointBuilder::revocation_endpoint). Differs from
+    /// [`invalidate`](Self::invalidate) in that there is no way back.
     ///
     /// A fetch under way is waited for, and what it brings is given back as well. All of it is
     /// bounded by the [`deadline`](TokenCacheBuilder::deadline) and runs on a task of its own, so

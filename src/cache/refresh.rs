@@ -90,9 +90,12 @@ impl Shared {
 
     /// A flight whose source was not told that the token at hand isn't wanted: what it brings was
     /// asked for before whoever wants a newer one.
-    pub(super) fn earlier_flight(&self) -> Option<Seat> {
+    pub(super) fn earlier_flight(self: &Arc<Self>) -> Option<Seat> {
+        // Nobody waits for the flight that they are aboard of; `board_anew` says so.
+        self.check_not_in_flight().ok()?;
+        let now = self.clock.now();
         let state = self.lock();
-        let at_hand = &state.usable(self.clock.now())?.token;
+        let at_hand = &state.usable(now)?.token;
         let flight = state.flight.as_ref()?;
         (flight.rejected.as_ref() != Some(at_hand)).then(|| flight.seat())
     }

@@ -148,8 +148,8 @@ pub struct Demand<'a> {
 }
 
 impl<'a> Demand<'a> {
-    /// The token that a server has just refused, if any: a source that caches must not hand it
-    /// back.
+    /// The token that a server has just refused, or that a caller wants a newer one than
+    /// ([`Fresh`](crate::Fresh)), if any: a source that caches must not hand it back.
     pub fn rejected(&self) -> Option<&'a AccessToken> {
         self.rejected
     }

@@ -1,5 +1,7 @@
 //! *Where*, *Obtaining*: what a caller wishes for one request, by its extensions.
 
+use std::sync::{Arc, Mutex, OnceLock};
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -10,7 +12,7 @@ use tower_oauth::{BoxError, Fresh, NoToken, OAuthLayer, TokenCache, TokenError};
 use crate::support::{
     api::{Api, Client, ORIGIN},
     paused, secs, settle,
-    source::{failing, numbered, slow},
+    source::{failing, numbered, scripted, slow, token},
 };
 
 fn request(uri: &str) -> Request<Full<Bytes>> {
@@ -202,6 +204,38 @@ fn a_wish_that_failed_leaves_the_token_in_no_disgrace() {
         assert_eq!(send(&client, request(ORIGIN)).await.unwrap(), 200);
         settle().await;
         assert_eq!(ledger.rejected(), [None, Some("token-1".to_owned()), None]);
+    });
+}
+
+/// A renewal whose source wishes for a fresh token through the very layer that it serves.
+#[test]
+fn a_wish_aboard_a_flight_waits_for_no_flight_and_gets_an_error() {
+    paused(async {
+        let wired = Arc::new(OnceLock::<Client>::new());
+        let said = Arc::<Mutex<Option<String>>>::default();
+        let (_, source) = scripted({
+            let (wired, said) = (Arc::clone(&wired), Arc::clone(&said));
+            move |n| {
+                let (wired, said) = (Arc::clone(&wired), Arc::clone(&said));
+                async move {
+                    if n > 1 {
+                        let error = send(wired.get().unwrap(), fresh()).await.unwrap_err();
+                        *said.lock().unwrap() = Some(error.to_string());
+                    }
+                    Ok(token(n, secs(100)))
+                }
+            }
+        });
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let client = Api::accepting(|_| true).behind(&cache);
+        assert!(wired.set(client.clone()).is_ok());
+        advance(secs(86)).await;
+        settle().await;
+        assert_eq!(send(&client, request(ORIGIN)).await.unwrap(), 200);
+        settle().await;
+        let said = said.lock().unwrap().take().expect("it still waits");
+        assert!(said.contains("waits for itself"), "{said}");
     });
 }
 
