@@ -179,6 +179,6 @@ impl<S> Layer<S> for OAuthLayer {
     type Service = OAuth<S>;
 
     fn layer(&self, inner: S) -> OAuth<S> {
-        OAuth::new(inner, Arc::new(self.choices.clone()))
+        OAuth::new(inner, self.choices.clone())
     }
 }

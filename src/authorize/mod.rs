@@ -4,7 +4,7 @@ mod bearer;
 mod origin;
 mod wish;
 
-use http::{Request, header::AUTHORIZATION};
+use http::{HeaderValue, Request, header::AUTHORIZATION};
 
 pub(crate) use self::bearer::put;
 pub(crate) use self::origin::Origins;
@@ -35,10 +35,9 @@ pub(crate) struct Authorize {
 }
 
 impl Authorize {
+    /// Looks at where the request goes and what is wished for it, not yet at its `Authorization`.
+    #[inline]
     pub(crate) fn step<B>(&self, request: &Request<B>) -> Result<Step, DestinationError> {
-        if !self.replace_authorization && request.headers().contains_key(AUTHORIZATION) {
-            return Ok(Step::Leave);
-        }
         let wish = Wish::of(request.extensions());
         if wish == Wish::None {
             return Ok(Step::Leave);
@@ -47,5 +46,22 @@ impl Authorize {
             Step::Authorize if wish == Wish::Newer => Ok(Step::AuthorizeAnew),
             step => Ok(step),
         }
+    }
+
+    /// Whether the request carries credentials that are the caller's own.
+    pub(crate) fn is_the_callers<B>(&self, request: &Request<B>) -> bool {
+        !self.replace_authorization && request.headers().contains_key(AUTHORIZATION)
+    }
+
+    /// Puts the token on; false if the request carries credentials that are the caller's own, and then
+    /// it is as it was.
+    #[inline]
+    #[must_use]
+    pub(crate) fn put<B>(&self, request: &mut Request<B>, value: HeaderValue) -> bool {
+        if self.replace_authorization {
+            bearer::put(request.headers_mut(), value);
+            return true;
+        }
+        bearer::put_if_none(request.headers_mut(), value)
     }
 }

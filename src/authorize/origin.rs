@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, net::Ipv6Addr};
 
-use http::Uri;
+use http::uri::{self, Authority, Uri};
 
 use super::Step;
 use crate::{metrics, secret::is_loopback};
@@ -13,6 +13,10 @@ pub(crate) struct Origin {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
+    /// Host and port as nearly every URI has them: a comparison with it spares reading a URI, which
+    /// costs as much as all else that is done to put a token on.
+    authority: Box<str>,
+    is_loopback: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,40 +54,46 @@ impl Origins {
         }
     }
 
+    #[inline]
     pub(super) fn step(&self, uri: &Uri, allow_plaintext: bool) -> Result<Step, DestinationError> {
         let ours = match self {
-            Self::One(origin) => (is_relative(uri) || origin.covers(uri)).then_some(origin.scheme),
+            Self::One(origin) => (is_relative(uri) || origin.covers(uri)).then_some(origin),
             Self::Several(_) if is_relative(uri) => return Err(DestinationError::NoAuthority),
-            Self::Several(origins) => origins
-                .iter()
-                .find(|origin| origin.covers(uri))
-                .map(|origin| origin.scheme),
-            // Without an authority the scheme isn't known either: the inner service chose it.
-            Self::Any if is_relative(uri) => Some(Scheme::Https),
-            Self::Any => uri.host().and_then(|_| Scheme::of(uri.scheme_str()?)),
+            Self::Several(origins) => origins.iter().find(|origin| origin.covers(uri)),
+            Self::Any => return step_to_any(uri, allow_plaintext),
         };
         match ours {
-            None => {
-                metrics::elsewhere(uri);
-                Ok(Step::Leave)
-            }
-            Some(Scheme::Https) => Ok(Step::Authorize),
-            Some(Scheme::Http) if allow_plaintext || is_loopback(self.host(uri)) => {
-                Ok(Step::Authorize)
-            }
-            Some(Scheme::Http) => Err(DestinationError::Plaintext {
-                host: self.host(uri).into(),
-            }),
+            Some(origin) if origin.is_safe() || allow_plaintext => Ok(Step::Authorize),
+            Some(origin) => Err(plaintext(uri.host().unwrap_or(&origin.host))),
+            None => Ok(leave(uri)),
         }
     }
+}
 
-    fn host<'a>(&'a self, uri: &'a Uri) -> &'a str {
-        match (uri.host(), self) {
-            (Some(host), _) => host,
-            (None, Self::One(origin)) => &origin.host,
-            (None, _) => "",
-        }
+fn step_to_any(uri: &Uri, allow_plaintext: bool) -> Result<Step, DestinationError> {
+    if is_relative(uri) {
+        // The scheme isn't known either: the inner service chose it.
+        return Ok(Step::Authorize);
     }
+    let (Some(scheme), Some(host)) = (uri.scheme_str().and_then(Scheme::of), uri.host()) else {
+        return Ok(leave(uri));
+    };
+    match scheme {
+        Scheme::Https => Ok(Step::Authorize),
+        Scheme::Http if allow_plaintext || is_loopback(host) => Ok(Step::Authorize),
+        Scheme::Http => Err(plaintext(host)),
+    }
+}
+
+#[cold]
+fn plaintext(host: &str) -> DestinationError {
+    let host = host.into();
+    DestinationError::Plaintext { host }
+}
+
+fn leave(uri: &Uri) -> Step {
+    metrics::elsewhere(uri);
+    Step::Leave
 }
 
 /// The URI names no server: whatever the inner service is connected to gets the request.
@@ -117,15 +127,34 @@ impl Origin {
         };
         let host = authority.host().to_ascii_lowercase();
         let host = ipv6(&host).map_or(host, |address| format!("[{address}]"));
+        let authority = match port == scheme.default_port() {
+            true => host.clone(),
+            false => format!("{host}:{port}"),
+        };
         Ok(Self {
+            is_loopback: is_loopback(&host),
             scheme,
             host: host.into(),
             port,
+            authority: authority.into(),
         })
     }
 
-    /// Compares without allocating.
+    /// The way there is encrypted, or doesn't leave the machine.
+    fn is_safe(&self) -> bool {
+        self.scheme == Scheme::Https || self.is_loopback
+    }
+
+    #[inline]
     fn covers(&self, uri: &Uri) -> bool {
+        let authority = uri.authority().map(Authority::as_str);
+        let as_usual =
+            authority == Some(&*self.authority) && uri.scheme() == Some(self.scheme.as_uri());
+        as_usual || self.covers_as_read(uri)
+    }
+
+    /// The same for whatever way to write it. Compares without allocating.
+    fn covers_as_read(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return false;
         };
@@ -167,6 +196,14 @@ impl Scheme {
         }
     }
 
+    #[inline]
+    fn as_uri(self) -> &'static uri::Scheme {
+        match self {
+            Self::Http => &uri::Scheme::HTTP,
+            Self::Https => &uri::Scheme::HTTPS,
+        }
+    }
+
     fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -177,11 +214,7 @@ impl Scheme {
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        write!(f, "{}://{}:{}", self.scheme.as_uri(), self.host, self.port)
     }
 }
 

@@ -37,30 +37,44 @@ pub(super) fn start(
 ) -> Option<AbortHandle> {
     let last_act = LastAct::new(End::Stopped, on_end);
     let runtime = Handle::try_current().ok()?;
-    let task = runtime.spawn(keep(token, times, due, clock, last_act));
+    let mut duty = Duty {
+        token,
+        gone: times.gone,
+        due,
+        marked: false,
+        clock,
+    };
+    // A block, as an `async fn` keeps its arguments twice, and there may be a keeper for each tenant.
+    let task = runtime.spawn(async move {
+        while let Some(pause) = duty.look() {
+            sleep(pause).await;
+        }
+        last_act.perform(End::Expired);
+    });
     Some(task.abort_handle())
 }
 
-async fn keep<F: FnOnce(End)>(
+struct Duty {
     token: Arc<Snapshot>,
-    times: Times,
+    gone: Deadline,
     due: Deadline,
+    marked: bool,
     clock: Clock,
-    last_act: LastAct<End, F>,
-) {
-    let mut marked = false;
-    loop {
-        let now = clock.now();
-        if times.gone.passed(now) {
-            break;
+}
+
+impl Duty {
+    /// Marks the token when its time has come. How long until the next look; `None` once it is gone.
+    fn look(&mut self) -> Option<Duration> {
+        let now = self.clock.now();
+        if self.gone.passed(now) {
+            return None;
         }
-        if !marked && due.passed(now) {
-            token.mark_due();
-            marked = true;
+        if !self.marked && self.due.passed(now) {
+            self.token.mark_due();
+            self.marked = true;
         }
-        let next = if marked { times.gone } else { due };
-        let pause = next.remaining(now).min(times.gone.remaining(now));
-        sleep(pause.min(LOOK_AT_LEAST_EVERY)).await;
+        let next = if self.marked { self.gone } else { self.due };
+        let pause = next.remaining(now).min(self.gone.remaining(now));
+        Some(pause.min(LOOK_AT_LEAST_EVERY))
     }
-    last_act.perform(End::Expired);
 }

@@ -6,6 +6,7 @@ mod flight;
 mod keeper;
 mod last_act;
 mod refresh;
+mod shards;
 mod snapshot;
 mod state;
 mod tasks;
@@ -19,13 +20,16 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::snapshot::{Credential, Generation};
 pub use self::watch::{CacheState, CacheWatch};
 use self::{
     flight::FlightError,
     refresh::Boarding,
     snapshot::{Policy, Snapshot},
     state::Shared,
+};
+pub(crate) use self::{
+    shards::Shards,
+    snapshot::{Credential, Generation, SentToken},
 };
 use crate::{
     clock::Clock,
@@ -170,7 +174,7 @@ impl TokenCache {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn state(&self) -> CacheState {
-        self.shared.watch().borrow().clone()
+        self.shared.lock().describe()
     }
 
     /// Follows [`state`](Self::state). Differs from it in that a change can be waited for.
@@ -178,17 +182,20 @@ impl TokenCache {
         CacheWatch::of(self.shared.watch())
     }
 
-    /// What a request takes along, if there is a token: one load, no lock, no clock.
+    /// What a request takes along, if there is a token: one load, no lock, no clock. `None` also where
+    /// it is to be renewed ahead of time: whoever meets that asks for it as [`obtained`](Self::obtained),
+    /// gets it at once, and starts the renewal.
+    #[inline]
     pub(crate) fn credential(&self) -> Option<Credential> {
         let current = self.shared.current.load();
         let token = current.as_ref()?;
-        if token.is_due() && token.take_due() {
-            self.shared.renew(token);
+        if token.is_due() {
+            return None;
         }
         Some(token.credential())
     }
 
-    /// What a request without a token waits for.
+    /// What a request without a token at hand waits for.
     pub(crate) async fn obtained(self) -> Result<Credential, TokenError> {
         self.obtain().await.map(|token| token.credential())
     }
@@ -225,6 +232,7 @@ impl TokenCache {
     }
 
     /// A server accepted the token on a first send.
+    #[inline]
     pub(crate) fn accepted(&self, generation: Generation) {
         self.shared.accepted(generation);
     }

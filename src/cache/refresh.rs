@@ -198,13 +198,19 @@ impl Shared {
     }
 
     /// A server accepted the token of `generation` on a first send.
+    #[inline]
     pub(super) fn accepted(&self, generation: Generation) {
         if self.in_doubt.load(Ordering::Relaxed) {
-            let mut state = self.lock();
-            if state.holds(generation) {
-                state.doubt.accepted();
-                self.note_doubt(&state);
-            }
+            self.accepted_after_all(generation);
+        }
+    }
+
+    #[cold]
+    fn accepted_after_all(&self, generation: Generation) {
+        let mut state = self.lock();
+        if state.holds(generation) {
+            state.doubt.accepted();
+            self.note_doubt(&state);
         }
     }
 

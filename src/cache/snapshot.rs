@@ -7,9 +7,10 @@ use std::{
 
 use http::HeaderValue;
 
+use super::shards::Shards;
 use crate::{
     clock::{Deadline, Moment},
-    token::AccessToken,
+    token::{AccessToken, Fingerprint},
 };
 
 /// Counts the tokens of one cache; a refusal of one generation says nothing of a newer one.
@@ -30,7 +31,15 @@ impl Generation {
 #[derive(Debug, Clone)]
 pub(crate) struct Credential {
     pub(crate) header: HeaderValue,
+    pub(crate) sent: SentToken,
+}
+
+/// Which token a request carries, for when its answer is in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentToken {
     pub(crate) generation: Generation,
+    /// In place of the text, which would cost each request one more count of references.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// A token in the cache.
@@ -40,6 +49,9 @@ pub(crate) struct Snapshot {
     pub(super) generation: Generation,
     /// When it is to be renewed ahead of time and when it must be gone; `None` is "until refused".
     pub(super) times: Option<Times>,
+    /// The ready-made header, for each thread.
+    headers: Shards<HeaderValue>,
+    fingerprint: Fingerprint,
     /// Whether the next reader starts a renewal in the background. Read by every request, written a
     /// few times in a token's life. A hint, so `Relaxed`: the flight that it leads to is decided
     /// under the lock.
@@ -59,6 +71,8 @@ pub(super) struct Times {
 impl Snapshot {
     pub(super) fn new(token: AccessToken, generation: Generation, times: Option<Times>) -> Self {
         Self {
+            headers: Shards::new(),
+            fingerprint: token.fingerprint(),
             token,
             generation,
             times,
@@ -66,10 +80,15 @@ impl Snapshot {
         }
     }
 
+    #[inline]
     pub(super) fn credential(&self) -> Credential {
+        let header = self.headers.mine(|| self.token.header_apart());
         Credential {
-            header: self.token.header().clone(),
-            generation: self.generation,
+            header: header.clone(),
+            sent: SentToken {
+                generation: self.generation,
+                fingerprint: self.fingerprint,
+            },
         }
     }
 
@@ -82,6 +101,7 @@ impl Snapshot {
         }
     }
 
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
         self.due.load(Ordering::Relaxed)
     }
@@ -110,9 +130,9 @@ pub(super) struct Policy {
     pub(super) expiry_margin: Duration,
     /// A flight may take this long.
     pub(super) deadline: Duration,
-    /// Where in the first half of the advisory window this cache renews, 0 to 255: drawn once, so
+    /// Where in the first half of the advisory window this cache renews, 0 to 65,535: drawn once, so
     /// that caches that started together don't renew together.
-    pub(super) jitter: u8,
+    pub(super) jitter: u16,
 }
 
 impl Default for Policy {
@@ -121,7 +141,7 @@ impl Default for Policy {
             renew_ahead: Duration::from_secs(5 * 60),
             expiry_margin: Duration::from_secs(30),
             deadline: Duration::from_secs(30),
-            jitter: fastrand::u8(..),
+            jitter: fastrand::u16(..),
         }
     }
 }
@@ -134,7 +154,7 @@ impl Policy {
         // Between the start of the window and the token's end; jitter takes at most half of it,
         // so that a renewal that fails at first still has time.
         let span = window.saturating_sub(margin);
-        let delay = span.mul_f64(f64::from(self.jitter) / 512.0);
+        let delay = span.mul_f64(f64::from(self.jitter) / 131_072.0);
         Times {
             due: asked.after(lifetime.saturating_sub(window).saturating_add(delay)),
             gone: asked.after(lifetime.saturating_sub(margin)),
@@ -152,7 +172,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    fn times(lifetime: u64, jitter: u8) -> (f64, f64) {
+    fn times(lifetime: u64, jitter: u16) -> (f64, f64) {
         let policy = Policy {
             jitter,
             ..Policy::default()
@@ -176,7 +196,7 @@ mod tests {
     fn jitter_stays_in_the_first_half_of_the_window() {
         for lifetime in [1, 5, 60, 3600, 86_400] {
             let (earliest, gone) = times(lifetime, 0);
-            let (latest, _) = times(lifetime, 255);
+            let (latest, _) = times(lifetime, u16::MAX);
             assert!(latest > earliest, "{lifetime}");
             assert!(latest < earliest + (gone - earliest) / 2.0, "{lifetime}");
         }

@@ -1,7 +1,7 @@
 //! What the clones of a cache share: the token that requests read, and the rest behind one lock.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -29,7 +29,8 @@ pub(super) struct Shared {
     pub(super) source: Arc<dyn ErasedSource>,
     pub(super) policy: Policy,
     pub(super) clock: Clock,
-    watched: watch::Sender<CacheState>,
+    /// Made when somebody watches: most caches are never watched.
+    watched: OnceLock<watch::Sender<CacheState>>,
 }
 
 #[derive(Default)]
@@ -97,14 +98,19 @@ impl Shared {
             source,
             policy,
             clock,
-            watched: watch::Sender::new(CacheState::Empty),
+            watched: OnceLock::new(),
         }
     }
 
     /// The guards of a receiver must not get to callers: one that is held across a call of the
     /// cache would make that call wait for itself.
     pub(super) fn watch(&self) -> watch::Receiver<CacheState> {
-        self.watched.subscribe()
+        // Under the lock, as each change is told: none gets lost in between.
+        let state = self.lock();
+        let watched = self
+            .watched
+            .get_or_init(|| watch::Sender::new(state.describe()));
+        watched.subscribe()
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -122,8 +128,11 @@ impl Shared {
     }
 
     pub(super) fn tell(&self, state: &State) {
+        let Some(watched) = self.watched.get() else {
+            return;
+        };
         let now_is = state.describe();
-        self.watched.send_if_modified(|told| {
+        watched.send_if_modified(|told| {
             let news = !told.is_like(&now_is);
             *told = now_is;
             news

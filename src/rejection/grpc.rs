@@ -13,9 +13,13 @@ use super::Verdict;
 pub(super) static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The verdict of fields that hold a status: the head of a trailers-only response, or trailers. `None` for any other.
+#[inline]
 pub(super) fn verdict(fields: &HeaderMap) -> Option<Verdict> {
-    let status = fields.get(&STATUS)?;
-    Some(match status.as_bytes() {
+    Some(of_status(fields.get(&STATUS)?.as_bytes()))
+}
+
+fn of_status(status: &[u8]) -> Verdict {
+    match status {
         // UNAUTHENTICATED: "the request does not have valid authentication credentials".
         b"16" => Verdict::Refused,
         // UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE: libraries and proxies make these up on the
@@ -24,7 +28,7 @@ pub(super) fn verdict(fields: &HeaderMap) -> Option<Verdict> {
         code if !code.is_empty() && code.iter().all(u8::is_ascii_digit) => Verdict::Accepted,
         // What is no number reads as UNKNOWN.
         _ => Verdict::Unrelated,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
+    #[inline]
     pub(crate) fn verdict<R>(&self, answer: &http::Response<R>) -> Verdict {
         let head = ResponseHead::of(answer);
         match self {

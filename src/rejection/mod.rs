@@ -77,6 +77,7 @@ pub struct ResponseHead<'a> {
 
 impl<'a> ResponseHead<'a> {
     /// The head of `response`; nothing is copied.
+    #[inline]
     pub fn of<R>(response: &'a http::Response<R>) -> Self {
         Self {
             status: response.status(),
@@ -108,6 +109,7 @@ impl<'a> ResponseHead<'a> {
 
     /// The trailers of a gRPC response that has no message, if a [`GrpcTrailersLayer`] waited for them; the caller gets them
     /// after the head, as sent.
+    #[inline]
     pub fn trailers(&self) -> Option<&'a http::HeaderMap> {
         let early = self.extensions.get::<trailers::EarlyTrailers>()?;
         Some(&early.0)
@@ -137,6 +139,7 @@ impl<'a> ResponseHead<'a> {
 /// assert_eq!(rejection::standard(ResponseHead::of(&lacking)), Verdict::Unrelated);
 /// # Ok::<(), http::Error>(())
 /// ```
+#[inline]
 pub fn standard(head: ResponseHead<'_>) -> Verdict {
     match head.status.as_u16() {
         200 => grpc::verdict(head.headers)

@@ -29,9 +29,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The answer, with this among its extensions.
-    pub(crate) fn noted_on<R>(self, mut answer: Response<R>) -> Response<R> {
+    /// Puts this among the answer's extensions.
+    pub(crate) fn note_on<R>(self, answer: &mut Response<R>) {
         answer.extensions_mut().insert(self);
-        answer
     }
 }

@@ -2,49 +2,57 @@
 
 use std::{mem, sync::Arc};
 
-use http_body::{Body, SizeHint};
+use http_body::Body;
 
 use super::{
     BoxError,
     body::ReplayBody,
+    kept::Kept,
     rest::Rest,
     tape::{Left, Tape},
-    whole::{Whole, read_ahead},
+    whole::read_ahead,
 };
 
-/// The second attempt's claim on a body. `size` is what was known before anything was read.
+/// The second attempt's claim on a body.
 pub(super) enum Claim<B> {
-    /// All of the body is at hand; of an empty one that is nothing. The first attempt is never
-    /// relieved: it has all of it too, and where it ends its connection is as good as before.
-    Whole { whole: Whole, size: SizeHint },
+    /// All of the body is at hand, and kept; of an empty one that is nothing. The first attempt is
+    /// never relieved: it has all of it too, and where it ends its connection is as good as before.
+    Whole,
     /// What the first attempt reads is recorded.
-    Tape { tape: Arc<Tape<B>>, size: SizeHint },
+    Tape(Arc<Tape<B>>),
 }
 
-/// Readies a body for a first attempt, with a claim for the second unless the body is known to be
-/// too long.
-pub(super) fn record<B>(body: B, limit: usize) -> (ReplayBody<B>, Option<Claim<B>>)
+/// Whether a body is known to be longer than a second attempt may be.
+#[inline]
+pub(super) fn is_too_long<B: Body>(body: &B, limit: usize) -> bool {
+    let known = usize::try_from(body.size_hint().lower());
+    !known.is_ok_and(|known| known <= limit) && !body.is_end_stream()
+}
+
+/// Readies a body for a first attempt, and for the second: what is at hand is kept.
+#[inline(always)]
+pub(super) fn record<B>(body: B, limit: usize, kept: &mut Kept) -> (ReplayBody<B>, Claim<B>)
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    let mut size = body.size_hint();
+    kept.size = body.size_hint();
     if body.is_end_stream() {
-        let whole = Whole::default();
-        size.set_lower(0);
-        return (
-            ReplayBody::passing(body),
-            Some(Claim::Whole { whole, size }),
-        );
+        kept.size.set_lower(0);
+        return (ReplayBody::passing(body), Claim::Whole);
     }
-    let fits = usize::try_from(size.lower()).is_ok_and(|known| known <= limit);
-    if !fits {
-        return (ReplayBody::passing(body), None);
-    }
+    record_data(body, limit, kept)
+}
+
+fn record_data<B>(body: B, limit: usize, kept: &mut Kept) -> (ReplayBody<B>, Claim<B>)
+where
+    B: Body<Error: Into<BoxError>> + 'static,
+{
+    let size = kept.size;
     let rest = match size.exact() {
         Some(length) => match read_ahead(body, length) {
             Ok(whole) => {
-                let first = ReplayBody::whole(whole.clone(), size);
-                return (first, Some(Claim::Whole { whole, size }));
+                kept.whole = whole.clone();
+                return (ReplayBody::whole(whole, size), Claim::Whole);
             }
             Err(rest) => rest,
         },
@@ -53,30 +61,30 @@ where
     };
     let tape = Arc::new(Tape::recording(rest, limit));
     let first = ReplayBody::first(Arc::clone(&tape), size);
-    (first, Some(Claim::Tape { tape, size }))
+    (first, Claim::Tape(tape))
 }
 
 impl<B> Claim<B> {
     /// Holds the first attempt where it is, if all that was read is there to be read again.
     pub(super) fn pause(&self) -> bool {
         match self {
-            Self::Whole { .. } => true,
-            Self::Tape { tape, .. } => tape.pause(),
+            Self::Whole => true,
+            Self::Tape(tape) => tape.pause(),
         }
     }
 
     /// The second attempt's body. The first reader, if it is still at work, is relieved; where no
     /// second attempt is possible it isn't, and reads on.
-    pub(super) fn take_over(mut self) -> Option<ReplayBody<B>> {
-        match &mut self {
-            Self::Whole { whole, size } => Some(ReplayBody::whole(mem::take(whole), *size)),
-            Self::Tape { tape, size } => {
+    pub(super) fn take_over(self, kept: &mut Kept) -> Option<ReplayBody<B>> {
+        match &self {
+            Self::Whole => Some(ReplayBody::whole(mem::take(&mut kept.whole), kept.size)),
+            Self::Tape(tape) => {
                 let (recorded, left) = tape.take_over()?;
                 let left = match left {
                     Left::Here(rest) => Ok(rest),
                     Left::Awaited => Err(Arc::clone(tape)),
                 };
-                Some(ReplayBody::second(recorded, left, *size))
+                Some(ReplayBody::second(recorded, left, kept.size))
             }
         }
     }
@@ -84,8 +92,9 @@ impl<B> Claim<B> {
 
 impl<B> Drop for Claim<B> {
     /// There will be no second attempt, or it has taken over.
+    #[inline]
     fn drop(&mut self) {
-        if let Self::Tape { tape, .. } = self {
+        if let Self::Tape(tape) = self {
             tape.stop();
         }
     }

@@ -4,12 +4,20 @@
 //! "Requests"), and whatever sends it, a channel or a server, starts counting anew. So a later
 //! send says what is left by then.
 
-use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
-    time::{Instant, Sleep, sleep_until, timeout_at},
+    time::{Instant, Sleep, sleep_until},
 };
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -24,12 +32,17 @@ pub(crate) struct Deadline {
 impl Deadline {
     /// The deadline of a call that is made `now`. `None` for other requests, and where it can't be
     /// read or lies beyond what the clock can say.
-    pub(crate) fn of<B>(request: &Request<B>, now: impl FnOnce() -> Instant) -> Option<Self> {
+    #[inline]
+    pub(crate) fn of(
+        method: &Method,
+        headers: &HeaderMap,
+        now: impl FnOnce() -> Instant,
+    ) -> Option<Self> {
         // Every call is a POST; other requests are spared the lookup.
-        if request.method() != Method::POST {
+        if method != Method::POST {
             return None;
         }
-        let timeout = parse(request.headers().get(&GRPC_TIMEOUT)?.as_bytes())?;
+        let timeout = parse(headers.get(&GRPC_TIMEOUT)?.as_bytes())?;
         let at = now().checked_add(timeout)?;
         Some(Self { at, timeout })
     }
@@ -56,11 +69,34 @@ impl Deadline {
 }
 
 /// What `wait` brings; `None` if the deadline, where there is one, passes before.
-pub(crate) async fn within<F: Future>(deadline: Option<Deadline>, wait: F) -> Option<F::Output> {
-    match deadline {
-        // Outside of a runtime there is no timer, and no token to be waited for either.
-        Some(deadline) if Handle::try_current().is_ok() => timeout_at(deadline.at, wait).await.ok(),
-        _ => Some(wait.await),
+pub(crate) fn within<F: Future>(deadline: Option<Deadline>, wait: F) -> Within<F> {
+    // Outside of a runtime there is no timer, and no token to be waited for either.
+    let time_is_up = deadline.and_then(Deadline::timer);
+    Within { wait, time_is_up }
+}
+
+pin_project! {
+    /// Written by hand, as an `async` block keeps room for each place that `wait` is moved to:
+    /// thousands may wait at a time, each with one of these.
+    pub(crate) struct Within<F> {
+        #[pin]
+        wait: F,
+        time_is_up: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(brought) = this.wait.poll(cx) {
+            return Poll::Ready(Some(brought));
+        }
+        match this.time_is_up {
+            Some(time_is_up) => time_is_up.as_mut().poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -175,17 +211,17 @@ mod tests {
     fn no_time_passed_leaves_the_text_as_it_is() {
         #[expect(clippy::disallowed_methods, reason = "any moment will do")]
         let now = Instant::now();
-        let mut request = Request::builder()
+        let mut request = http::Request::builder()
             .method(Method::POST)
             .header("grpc-timeout", "1S")
             .body(())
             .unwrap();
-        let deadline = Deadline::of(&request, || now).unwrap();
+        let deadline = Deadline::of(request.method(), request.headers(), || now).unwrap();
         deadline.put(request.headers_mut(), now);
         assert_eq!(request.headers()["grpc-timeout"], "1S");
         deadline.put(request.headers_mut(), now + Duration::from_millis(400));
         assert_eq!(request.headers()["grpc-timeout"], "600000u");
         *request.method_mut() = Method::PUT;
-        assert!(Deadline::of(&request, || now).is_none());
+        assert!(Deadline::of(request.method(), request.headers(), || now).is_none());
     }
 }

@@ -11,44 +11,56 @@ mod buffer;
 mod claim;
 mod deadline;
 mod head;
+mod kept;
 mod place;
 mod rest;
 mod tape;
+mod text;
 mod whole;
 
 use std::error::Error;
 
-use http::Request;
+use http::{Request, request::Parts};
 use http_body::Body;
+use tokio::time::Instant;
 
 pub(crate) use self::deadline::{Deadline, within};
 pub use self::{attempt::Attempt, body::ReplayBody, deadline::DeadlinePassed};
-use self::{claim::Claim, head::Head};
+use self::{claim::Claim, kept::Shelf};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A request that can be sent once more.
 pub(crate) struct Replay<B> {
-    head: Head,
+    kept: Shelf,
     body: Claim<B>,
 }
 
-/// Readies a request to be sent, and, unless its body is known to be longer than `limit` bytes, to
-/// be sent once more.
+/// Readies a body to be sent, and, unless it is known to be longer than `limit` bytes, the request
+/// to be sent once more. The clock is read only for a call that has a deadline.
+#[inline(always)]
 pub(crate) fn record<B>(
-    request: Request<B>,
+    head: &Parts,
+    body: B,
     limit: usize,
-) -> (Request<ReplayBody<B>>, Option<Replay<B>>)
+    now: impl FnOnce() -> Instant,
+) -> (ReplayBody<B>, Option<Replay<B>>)
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    let (parts, body) = request.into_parts();
-    let (body, claim) = claim::record(body, limit);
-    let replay = claim.map(|body| Replay {
-        head: Head::of(&parts),
-        body,
-    });
-    (Request::from_parts(parts, body), replay)
+    if claim::is_too_long(&body, limit) {
+        return (ReplayBody::passing(body), None);
+    }
+    let mut shelf = Shelf::free();
+    let kept = shelf.get();
+    kept.head.note(head);
+    kept.deadline = Deadline::of(&head.method, &head.headers, now);
+    let (first, claim) = claim::record(body, limit, kept);
+    let replay = Replay {
+        kept: shelf,
+        body: claim,
+    };
+    (first, Some(replay))
 }
 
 /// Readies a request to be sent and forgotten.
@@ -63,10 +75,17 @@ impl<B> Replay<B> {
         self.body.pause()
     }
 
+    /// When a call must be over, the second attempt included.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.kept.deadline()
+    }
+
     /// The second attempt. The first, if it is still being sent, is given up; what it has not read
     /// yet is the second's to read. `None` if the body was too long, or broke.
-    pub(crate) fn take(self) -> Option<Request<ReplayBody<B>>> {
-        let body = self.body.take_over()?;
-        Some(self.head.with(body))
+    pub(crate) fn take(mut self) -> Option<Request<ReplayBody<B>>> {
+        let kept = self.kept.get();
+        let head = kept.head.take()?;
+        let body = self.body.take_over(kept)?;
+        Some(head.map(|()| body))
     }
 }

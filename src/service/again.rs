@@ -12,10 +12,10 @@ use http_body::Body;
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use super::choices::Choices;
+use super::common::Hold;
 use crate::{
     authorize,
-    cache::Credential,
+    cache::{Credential, SentToken},
     rejection::Verdict,
     replay::{Attempt, Deadline, DeadlinePassed, Replay, ReplayBody, within},
     source::{BoxError, TokenError},
@@ -27,11 +27,11 @@ where
     S: Service<Request<ReplayBody<B>>>,
 {
     pub(super) answer: S::Response,
-    pub(super) refused: Credential,
+    pub(super) refused: SentToken,
     pub(super) service: S,
     pub(super) replay: Replay<B>,
     pub(super) deadline: Option<Deadline>,
-    pub(super) choices: Arc<Choices>,
+    pub(super) hold: Arc<Hold<S>>,
 }
 
 /// A request about to be sent once more.
@@ -41,16 +41,17 @@ pub(super) struct Again<S, B> {
     credential: Credential,
     deadline: Option<Deadline>,
     time_is_up: Option<Pin<Box<Sleep>>>,
-    choices: Arc<Choices>,
+    hold: Arc<Hold<S>>,
 }
 
 /// What the second send went out with.
-pub(super) struct SentAgain {
-    credential: Credential,
-    choices: Arc<Choices>,
+pub(super) struct SentAgain<S> {
+    token: SentToken,
+    hold: Arc<Hold<S>>,
 }
 
-pub(super) type BetterToken = Pin<Box<dyn Future<Output = Option<Credential>> + Send>>;
+/// `None` where the call's time is over before, and within where there is none.
+pub(super) type BetterToken = Pin<Box<dyn Future<Output = Option<Option<Credential>>> + Send>>;
 
 impl<S, B, R> Refusal<S, B>
 where
@@ -59,32 +60,39 @@ where
 {
     /// A token instead of the refused one, if there is one in time.
     pub(super) fn better_token(&self) -> BetterToken {
-        let cache = self.choices.cache.clone();
-        let token = within(self.deadline, cache.instead_of(self.refused.generation));
-        Box::pin(async { token.await.flatten() })
+        let cache = self.hold.choices().cache.clone();
+        let better = cache.instead_of(self.refused.generation);
+        Box::pin(within(self.deadline, better))
     }
 
     /// The second attempt; or the server's own answer, intact, if no better token can be had in
     /// time or the body can't be sent again.
-    pub(super) fn again_with(self, better: Option<Credential>) -> Result<Again<S, B>, Response<R>> {
-        let now = || self.choices.cache.now();
+    pub(super) fn again_with(
+        mut self,
+        better: Option<Credential>,
+    ) -> Result<Again<S, B>, Response<R>> {
+        let now = || self.hold.choices().cache.now();
         let late = self.deadline.is_some_and(|at| at.has_passed(now()));
         // An authorization server may hand out the same token until it expires.
-        let better = better.filter(|better| !late && better.header != self.refused.header);
+        let better =
+            better.filter(|better| !late && better.sent.fingerprint != self.refused.fingerprint);
         let (credential, request) = match better.map(|better| (better, self.replay.take())) {
             Some((better, Some(request))) => (better, request),
-            _ => return Err(attempt(1, &self.refused).noted_on(self.answer)),
+            _ => {
+                attempt(1, self.refused).note_on(&mut self.answer);
+                return Err(self.answer);
+            }
         };
         // The answer goes before the second attempt waits for readiness: it may hold what that
         // waits for (a connection, a permit). Dropping it here, at the end of the scope, does.
         Ok(Again {
-            // A clone that was never called goes through readiness like any other.
-            service: self.service.clone(),
+            // It was never called, and goes through readiness like any other.
+            service: self.service,
             request,
             credential,
             deadline: self.deadline,
             time_is_up: self.deadline.and_then(Deadline::timer),
-            choices: self.choices,
+            hold: self.hold,
         })
     }
 }
@@ -103,42 +111,42 @@ where
         self.service.poll_ready(cx).map_err(Into::into)
     }
 
-    pub(super) fn send(mut self) -> (S::Future, SentAgain) {
-        let cache = &self.choices.cache;
+    pub(super) fn send(mut self) -> (S::Future, SentAgain<S>) {
+        let cache = &self.hold.choices().cache;
         // Becoming ready may have taken so long that there is a newer one by now.
         let credential = match cache.credential() {
-            Some(newer) if newer.generation > self.credential.generation => newer,
+            Some(newer) if newer.sent.generation > self.credential.sent.generation => newer,
             _ => self.credential,
         };
         let headers = self.request.headers_mut();
-        authorize::put(headers, credential.header.clone());
+        authorize::put(headers, credential.header);
         if let Some(deadline) = self.deadline {
             deadline.put(headers, cache.now());
         }
         let sent = SentAgain {
-            credential,
-            choices: self.choices,
+            token: credential.sent,
+            hold: self.hold,
         };
         (self.service.call(self.request), sent)
     }
 }
 
-impl SentAgain {
+impl<S> SentAgain<S> {
     /// The answer is the caller's, whatever it says.
-    pub(super) fn note<R>(&self, answer: Response<R>) -> Response<R> {
-        let cache = &self.choices.cache;
-        let generation = self.credential.generation;
-        match self.choices.judge.verdict(&answer) {
+    pub(super) fn note<R>(&self, answer: &mut Response<R>) {
+        let cache = &self.hold.choices().cache;
+        let generation = self.token.generation;
+        match self.hold.choices().judge.verdict(answer) {
             Verdict::Accepted => cache.sent_again(generation, true),
             // The token stays: others may accept it, and this is no proof against it.
             Verdict::Refused => cache.sent_again(generation, false),
             _ => {}
         }
-        attempt(2, &self.credential).noted_on(answer)
+        attempt(2, self.token).note_on(answer);
     }
 }
 
-pub(super) fn attempt(sends: u8, with: &Credential) -> Attempt {
+pub(super) fn attempt(sends: u8, with: SentToken) -> Attempt {
     Attempt {
         sends,
         generation: with.generation.number(),

@@ -3,6 +3,7 @@
 
 mod again;
 mod choices;
+mod common;
 
 use std::{
     fmt,
@@ -18,11 +19,14 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use self::again::{Again, BetterToken, Refusal, SentAgain, attempt};
 pub(crate) use self::choices::{Choices, Retry};
+use self::{
+    again::{Again, BetterToken, Refusal, SentAgain, attempt},
+    common::{Common, Hold},
+};
 use crate::{
     authorize::{self, DestinationError, Step},
-    cache::{Credential, TokenCache},
+    cache::{Credential, SentToken, TokenCache},
     rejection::Verdict,
     replay::{self, Deadline, DeadlinePassed, Replay, ReplayBody, within},
     source::{BoxError, TokenError},
@@ -91,12 +95,13 @@ use crate::{
 #[derive(Clone)]
 pub struct OAuth<S> {
     inner: S,
-    choices: Arc<Choices>,
+    common: Arc<Common<S>>,
 }
 
 impl<S> OAuth<S> {
-    pub(crate) fn new(inner: S, choices: Arc<Choices>) -> Self {
-        Self { inner, choices }
+    pub(crate) fn new(inner: S, choices: Choices) -> Self {
+        let common = Arc::new(Common::new(choices));
+        Self { inner, common }
     }
 
     /// The service below.
@@ -106,6 +111,8 @@ impl<S> OAuth<S> {
 
     /// The service below, to be set up.
     pub fn get_mut(&mut self) -> &mut S {
+        // What was set aside for second sends is of the service as it was.
+        self.common = Arc::new(self.common.anew());
         &mut self.inner
     }
 
@@ -129,36 +136,19 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
-        let stage = match self.choices.authorize.step(&request) {
-            Err(error) => {
-                // What the ready service reserved for this request is given back.
-                self.inner = self.inner.clone();
-                Stage::Refused { error: Some(error) }
-            }
-            Ok(Step::Leave) => Stage::Passing {
-                answer: self.inner.call(replay::pass(request)),
-            },
-            Ok(step) => {
-                // Keep the ready service, leave its clone behind.
-                let clone = self.inner.clone();
-                let ready = mem::replace(&mut self.inner, clone);
-                let choices = Arc::clone(&self.choices);
-                let first = First {
-                    service: ready,
-                    deadline: Deadline::of(&request, || choices.cache.now()),
-                    request,
-                    choices,
-                };
-                match step {
-                    Step::AuthorizeAnew => first.wait_for(TokenCache::newer),
-                    _ => match first.choices.cache.credential() {
-                        Some(credential) => first.send(credential),
-                        None => first.wait_for(TokenCache::obtained),
-                    },
-                }
-            }
-        };
+    #[inline]
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
+        let choices = self.common.choices();
+        let step = choices.authorize.step(&request);
+        if let Ok(Step::Authorize) = step
+            && let Some(credential) = choices.cache.credential()
+            && choices.authorize.put(&mut request, credential.header)
+        {
+            let hold = self.common.hold(&self.inner);
+            let stage = send(&mut self.inner, request, credential.sent, hold);
+            return ResponseFuture { stage };
+        }
+        let stage = self.call_the_long_way(request, step);
         ResponseFuture { stage }
     }
 }
@@ -187,35 +177,34 @@ pin_project! {
         // The first token, and what is sent with it.
         Waiting { token: FirstToken, first: Option<Box<First<S, B>>> },
         // The answer to the first send, which is judged.
-        Sent { #[pin] answer: S::Future, sent: Option<Sent<S, B>> },
+        Sent { #[pin] answer: S::Future, sent: Sent<S, B> },
         // A better token than the one that was refused.
         Renewing { token: BetterToken, refusal: Option<Box<Refusal<S, B>>> },
         // The inner service's readiness for the second send.
         Readying { again: Option<Box<Again<S, B>>> },
         // The answer to the second send, which is the caller's whatever it says.
-        SentAgain { #[pin] answer: S::Future, sent: SentAgain },
+        SentAgain { #[pin] answer: S::Future, sent: SentAgain<S> },
         // Nothing: the token must not go where the request goes.
         Refused { error: Option<DestinationError> },
     }
 }
 
-type FirstToken = Pin<Box<dyn Future<Output = Result<Credential, TokenError>> + Send>>;
+/// `None` where the call's time is over before.
+type FirstToken = Pin<Box<dyn Future<Output = Option<Result<Credential, TokenError>>> + Send>>;
 
 /// A request about to be sent.
 struct First<S, B> {
     service: S,
     request: Request<B>,
     deadline: Option<Deadline>,
-    choices: Arc<Choices>,
+    hold: Arc<Hold<S>>,
 }
 
 /// A request on its way, and what sending it once more needs.
 struct Sent<S, B> {
-    service: S,
-    credential: Credential,
+    token: SentToken,
     replay: Option<Replay<B>>,
-    deadline: Option<Deadline>,
-    choices: Arc<Choices>,
+    hold: Arc<Hold<S>>,
 }
 
 impl<S, B, R> Future for ResponseFuture<S, B>
@@ -232,27 +221,37 @@ where
             let next = match stage.as_mut().project() {
                 StageProj::Passing { answer } => return answer.poll(cx).map_err(Into::into),
                 StageProj::Waiting { token, first } => {
-                    let credential = ready!(token.as_mut().poll(cx))?;
+                    let in_time = ready!(token.as_mut().poll(cx));
+                    let late = || Err(TokenError::transient(DeadlinePassed));
+                    let credential = in_time.unwrap_or_else(late)?;
                     match first.take() {
-                        Some(first) => first.delayed().send(credential),
+                        Some(first) => first.send(credential),
                         None => return Poll::Pending,
                     }
                 }
                 StageProj::Sent { answer, sent } => {
-                    let answer = ready!(answer.poll(cx)).map_err(Into::into)?;
-                    match sent.take() {
-                        Some(sent) => match sent.judge(answer) {
-                            Ok(answer) => return Poll::Ready(Ok(answer)),
-                            Err(refusal) => Stage::Renewing {
-                                token: refusal.better_token(),
-                                refusal: Some(refusal),
-                            },
-                        },
-                        None => return Poll::Ready(Ok(answer)),
+                    let mut answer = match ready!(answer.poll(cx)) {
+                        Ok(answer) => answer,
+                        Err(error) => return Poll::Ready(Err(error.into())),
+                    };
+                    let Some((replay, service)) = sent.judge(&mut answer) else {
+                        return Poll::Ready(Ok(answer));
+                    };
+                    let refusal = Box::new(Refusal {
+                        answer,
+                        refused: sent.token,
+                        service,
+                        deadline: replay.deadline(),
+                        replay,
+                        hold: Arc::clone(&sent.hold),
+                    });
+                    Stage::Renewing {
+                        token: refusal.better_token(),
+                        refusal: Some(refusal),
                     }
                 }
                 StageProj::Renewing { token, refusal } => {
-                    let better = ready!(token.as_mut().poll(cx));
+                    let better = ready!(token.as_mut().poll(cx)).flatten();
                     let Some(refusal) = refusal.take() else {
                         return Poll::Pending;
                     };
@@ -277,8 +276,9 @@ where
                     }
                 }
                 StageProj::SentAgain { answer, sent } => {
-                    let answer = ready!(answer.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok(sent.note(answer)));
+                    let mut answer = ready!(answer.poll(cx)).map_err(Into::into)?;
+                    sent.note(&mut answer);
+                    return Poll::Ready(Ok(answer));
                 }
                 StageProj::Refused { error } => match error.take() {
                     Some(error) => return Poll::Ready(Err(error.into())),
@@ -290,86 +290,140 @@ where
     }
 }
 
+impl<S> OAuth<S> {
+    /// The request is none of ours, or may have to wait for its token.
+    fn call_the_long_way<B>(
+        &mut self,
+        request: Request<B>,
+        step: Result<Step, DestinationError>,
+    ) -> Stage<S, B>
+    where
+        S: Service<Request<ReplayBody<B>>> + Clone,
+    {
+        let authorize = &self.common.choices().authorize;
+        match step {
+            _ if authorize.is_the_callers(&request) => self.pass(request),
+            Ok(Step::Leave) => self.pass(request),
+            Ok(Step::Authorize) => self.wait_for(TokenCache::obtained, request),
+            Ok(Step::AuthorizeAnew) => self.wait_for(TokenCache::newer, request),
+            Err(error) => {
+                // What the ready service reserved for this request is given back.
+                self.inner = self.inner.clone();
+                Stage::Refused { error: Some(error) }
+            }
+        }
+    }
+
+    fn pass<B>(&mut self, request: Request<B>) -> Stage<S, B>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        Stage::Passing {
+            answer: self.inner.call(replay::pass(request)),
+        }
+    }
+
+    fn wait_for<B, F>(
+        &mut self,
+        token: impl FnOnce(TokenCache) -> F,
+        request: Request<B>,
+    ) -> Stage<S, B>
+    where
+        S: Service<Request<ReplayBody<B>>> + Clone,
+        F: Future<Output = Result<Credential, TokenError>> + Send + 'static,
+    {
+        let hold = self.common.hold(&self.inner);
+        // Keep the ready service, leave its clone behind.
+        let clone = self.inner.clone();
+        let service = mem::replace(&mut self.inner, clone);
+        let cache = &hold.choices().cache;
+        let deadline = Deadline::of(request.method(), request.headers(), || cache.now());
+        Stage::Waiting {
+            token: Box::pin(within(deadline, token(cache.clone()))),
+            first: Some(Box::new(First {
+                service,
+                request,
+                deadline,
+                hold,
+            })),
+        }
+    }
+}
+
 impl<S, B> First<S, B>
 where
     S: Service<Request<ReplayBody<B>>>,
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    fn wait_for<F>(self, token: impl FnOnce(TokenCache) -> F) -> Stage<S, B>
-    where
-        F: Future<Output = Result<Credential, TokenError>> + Send + 'static,
-    {
-        let token = within(self.deadline, token(self.choices.cache.clone()));
-        Stage::Waiting {
-            token: Box::pin(async {
-                let in_time = token.await;
-                in_time.unwrap_or_else(|| Err(TokenError::transient(DeadlinePassed)))
-            }),
-            first: Some(Box::new(self)),
-        }
-    }
-
-    /// The same after a wait, which counts.
-    fn delayed(mut self) -> Self {
+    /// After the wait, which counts.
+    fn send(mut self, credential: Credential) -> Stage<S, B> {
         if let Some(deadline) = self.deadline {
-            deadline.put(self.request.headers_mut(), self.choices.cache.now());
+            let now = self.hold.choices().cache.now();
+            deadline.put(self.request.headers_mut(), now);
         }
-        self
-    }
-
-    fn send(self, credential: Credential) -> Stage<S, B> {
-        let mut service = self.service;
-        let (mut request, replay) = match self.choices.retry {
-            Retry::Never => (replay::pass(self.request), None),
-            Retry::UpTo(limit) => replay::record(self.request, limit),
-        };
-        authorize::put(request.headers_mut(), credential.header.clone());
-        Stage::Sent {
-            answer: service.call(request),
-            sent: Some(Sent {
-                service,
-                credential,
-                replay,
-                deadline: self.deadline,
-                choices: self.choices,
-            }),
-        }
+        authorize::put(self.request.headers_mut(), credential.header);
+        send(&mut self.service, self.request, credential.sent, self.hold)
     }
 }
 
-impl<S, B, R> Sent<S, B>
+/// Sends a request with its token.
+#[inline(always)]
+fn send<S, B>(
+    service: &mut S,
+    request: Request<B>,
+    token: SentToken,
+    hold: Arc<Hold<S>>,
+) -> Stage<S, B>
 where
-    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
-    B: Body,
+    S: Service<Request<ReplayBody<B>>>,
+    B: Body<Error: Into<BoxError>> + 'static,
 {
-    /// The answer, if it is the caller's; what sending again needs, if the token was refused.
-    fn judge(self, answer: Response<R>) -> Result<Response<R>, Box<Refusal<S, B>>> {
-        let cache = &self.choices.cache;
-        let generation = self.credential.generation;
-        match self.choices.judge.verdict(&answer) {
-            Verdict::Accepted => cache.accepted(generation),
-            Verdict::Refused => match self.replay {
-                Some(replay) if replay.pause() => {
-                    return Err(Box::new(Refusal {
-                        answer,
-                        refused: self.credential,
-                        service: self.service,
-                        replay,
-                        deadline: self.deadline,
-                        choices: self.choices,
-                    }));
-                }
-                _ => {
-                    cache.refused(generation);
-                    return Ok(attempt(1, &self.credential).noted_on(answer));
-                }
-            },
+    let choices = hold.choices();
+    let (head, body) = request.into_parts();
+    let (body, replay) = match choices.retry {
+        Retry::Never => (ReplayBody::passing(body), None),
+        Retry::UpTo(limit) => replay::record(&head, body, limit, || choices.cache.now()),
+    };
+    Stage::Sent {
+        answer: service.call(Request::from_parts(head, body)),
+        sent: Sent {
+            token,
+            replay,
+            hold,
+        },
+    }
+}
+
+impl<S: Clone, B> Sent<S, B> {
+    /// What sending again needs, if the token was refused and that is possible; otherwise the answer is
+    /// the caller's.
+    #[inline]
+    fn judge<R>(&mut self, answer: &mut Response<R>) -> Option<(Replay<B>, S)> {
+        let choices = self.hold.choices();
+        match choices.judge.verdict(answer) {
+            Verdict::Accepted => choices.cache.accepted(self.token.generation),
+            Verdict::Refused => return self.refused(answer),
             _ => {}
         }
-        if self.choices.report_attempts {
-            return Ok(attempt(1, &self.credential).noted_on(answer));
+        // The answer's head is here: what is kept for a second send goes.
+        self.replay = None;
+        if choices.report_attempts {
+            attempt(1, self.token).note_on(answer);
         }
-        Ok(answer)
+        None
+    }
+
+    #[cold]
+    fn refused<R>(&mut self, answer: &mut Response<R>) -> Option<(Replay<B>, S)> {
+        if let Some(replay) = self.replay.take()
+            && let Some(service) = self.hold.spare()
+            && replay.pause()
+        {
+            return Some((replay, service));
+        }
+        self.hold.choices().cache.refused(self.token.generation);
+        attempt(1, self.token).note_on(answer);
+        None
     }
 }
 
@@ -377,7 +431,7 @@ impl<S: fmt::Debug> fmt::Debug for OAuth<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth")
             .field("inner", &self.inner)
-            .field("choices", &self.choices)
+            .field("choices", self.common.choices())
             .finish()
     }
 }

@@ -44,6 +44,7 @@ mod generated;
 #[cfg(feature = "https-client")]
 mod grpc;
 mod grpc_trailers;
+mod hot_path;
 mod logins;
 #[cfg(feature = "loopback")]
 mod loopback_logins;
