@@ -1,6 +1,6 @@
 //! The first attempt's body, and the claim on a second.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use http_body::Body;
 
@@ -15,7 +15,7 @@ use super::{
 
 /// The second attempt's claim on a body.
 pub(super) enum Claim<B> {
-    /// All of the body is at hand, and kept; of an empty one that is nothing. The first attempt is
+    /// All of the body is at hand, and kept; of an empty one there is nothing to keep. The first attempt is
     /// never relieved: it has all of it too, and where it ends its connection is as good as before.
     Whole,
     /// What the first attempt reads is recorded.
@@ -51,8 +51,8 @@ where
     let rest = match size.exact() {
         Some(length) => match read_ahead(body, length) {
             Ok(whole) => {
-                kept.whole = whole.clone();
-                return (ReplayBody::whole(whole, size), Claim::Whole);
+                kept.whole = Some(whole.clone());
+                return (ReplayBody::whole(whole), Claim::Whole);
             }
             Err(rest) => rest,
         },
@@ -77,7 +77,10 @@ impl<B> Claim<B> {
     /// second attempt is possible it isn't, and reads on.
     pub(super) fn take_over(self, kept: &mut Kept) -> Option<ReplayBody<B>> {
         match &self {
-            Self::Whole => Some(ReplayBody::whole(mem::take(&mut kept.whole), kept.size)),
+            Self::Whole => Some(match kept.whole.take() {
+                Some(whole) => ReplayBody::whole(whole),
+                None => ReplayBody::ended(kept.size),
+            }),
             Self::Tape(tape) => {
                 let (recorded, left) = tape.take_over()?;
                 let left = match left {

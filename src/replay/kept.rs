@@ -11,8 +11,8 @@ use super::{deadline::Deadline, head::Head, whole::Whole};
 pub(super) struct Kept {
     pub(super) head: Head,
     pub(super) deadline: Option<Deadline>,
-    /// The body, if all of it was at hand.
-    pub(super) whole: Whole,
+    /// The body, if all of it was at hand and it isn't empty.
+    pub(super) whole: Option<Whole>,
     /// What was known of the body before anything was read.
     pub(super) size: SizeHint,
 }
@@ -64,7 +64,7 @@ impl Kept {
     #[inline]
     fn clear(&mut self) {
         self.head.clear();
-        self.whole = Whole::default();
+        self.whole = None;
     }
 }
 

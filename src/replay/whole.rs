@@ -3,7 +3,6 @@
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame};
 
 use super::{
@@ -12,12 +11,11 @@ use super::{
     rest::{Rest, poll_bytes},
 };
 
-/// A body of one data frame at most, by value; its clones share the data.
+/// A body of one data frame, by value; its clones share the data.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Whole {
+    /// `None` once it is read.
     data: Option<Bytes>,
-    /// Boxed, for few bodies have any.
-    trailers: Option<Box<HeaderMap>>,
 }
 
 /// Reads a body of known length, if it has all of itself at hand: nothing is waited for.
@@ -38,9 +36,9 @@ where
         // of it and it didn't say so. It is sent as it would have been.
         Read::All => {
             place.set(None);
-            Err(Rest::new(whole.into_frames(), None, place))
+            Err(Rest::new(whole.next().into_iter(), None, place))
         }
-        Read::Some(more) => Err(Rest::new(whole.into_frames(), more, place)),
+        Read::Some(more) => Err(Rest::new(whole.next().into_iter(), more, place)),
     }
 }
 
@@ -79,23 +77,15 @@ impl Whole {
         if frame.data_ref().is_some_and(Bytes::is_empty) {
             return Ok(());
         }
-        if self.trailers.is_some() || (self.data.is_some() && frame.is_data()) {
+        if self.data.is_some() {
             return Err(frame);
         }
-        match frame.into_data() {
-            Ok(data) => self.data = Some(data),
-            Err(frame) => self.trailers = Some(Box::new(frame.into_trailers()?)),
-        }
+        self.data = Some(frame.into_data()?);
         Ok(())
     }
 
-    fn into_frames(mut self) -> impl Iterator<Item = Frame<Bytes>> {
-        std::iter::from_fn(move || self.next())
-    }
-
     pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
-        let data = self.data.take().map(Frame::data);
-        data.or_else(|| Some(Frame::trailers(*self.trailers.take()?)))
+        self.data.take().map(Frame::data)
     }
 
     /// How many bytes of data are left.
@@ -105,10 +95,10 @@ impl Whole {
     }
 
     pub(super) fn is_at_end(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_none()
     }
 }
 
-/// Data, trailers, the end, and an empty frame. A body of nothing but empty frames must not be read
+/// Data, the end, and two empty frames. A body of nothing but empty frames must not be read
 /// forever.
 const POLLS: usize = 4;
