@@ -1,6 +1,8 @@
 //! The first attempt's body, and the claim on a second.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
 
 use http_body::Body;
 
@@ -35,10 +37,8 @@ pub(super) fn record<B>(body: B, limit: usize, kept: &mut Kept) -> (ReplayBody<B
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    kept.size = body.size_hint();
     if body.is_end_stream() {
-        kept.size.set_lower(0);
-        return (ReplayBody::passing(body), Claim::Whole);
+        return (ReplayBody::whole(Bytes::new()), Claim::Whole);
     }
     record_data(body, limit, kept)
 }
@@ -47,11 +47,11 @@ fn record_data<B>(body: B, limit: usize, kept: &mut Kept) -> (ReplayBody<B>, Cla
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    let size = kept.size;
+    let size = body.size_hint();
     let rest = match size.exact() {
         Some(length) => match read_ahead(body, length) {
             Ok(whole) => {
-                kept.whole = Some(whole.clone());
+                kept.whole = whole.clone();
                 return (ReplayBody::whole(whole), Claim::Whole);
             }
             Err(rest) => rest,
@@ -59,8 +59,8 @@ where
         // It may be a stream, which the connection reads at its own pace.
         None => Rest::of(body),
     };
-    let tape = Arc::new(Tape::recording(rest, limit));
-    let first = ReplayBody::first(Arc::clone(&tape), size);
+    let tape = Arc::new(Tape::recording(rest, limit, size));
+    let first = ReplayBody::first(Arc::clone(&tape));
     (first, Claim::Tape(tape))
 }
 
@@ -77,17 +77,14 @@ impl<B> Claim<B> {
     /// second attempt is possible it isn't, and reads on.
     pub(super) fn take_over(self, kept: &mut Kept) -> Option<ReplayBody<B>> {
         match &self {
-            Self::Whole => Some(match kept.whole.take() {
-                Some(whole) => ReplayBody::whole(whole),
-                None => ReplayBody::ended(kept.size),
-            }),
+            Self::Whole => Some(ReplayBody::whole(mem::take(&mut kept.whole))),
             Self::Tape(tape) => {
                 let (recorded, left) = tape.take_over()?;
                 let left = match left {
                     Left::Here(rest) => Ok(rest),
                     Left::Awaited => Err(Arc::clone(tape)),
                 };
-                Some(ReplayBody::second(recorded, left, kept.size))
+                Some(ReplayBody::only(recorded, left, tape.size()))
             }
         }
     }

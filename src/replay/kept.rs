@@ -2,19 +2,17 @@
 
 use std::cell::RefCell;
 
-use http_body::SizeHint;
+use bytes::Bytes;
 
-use super::{deadline::Deadline, head::Head, whole::Whole};
+use super::{deadline::Deadline, head::Head};
 
 /// What the second attempt is made of, less a body that wasn't at hand as a whole.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) head: Head,
     pub(super) deadline: Option<Deadline>,
-    /// The body, if all of it was at hand and it isn't empty.
-    pub(super) whole: Option<Whole>,
-    /// What was known of the body before anything was read.
-    pub(super) size: SizeHint,
+    /// The body, if all of it was at hand.
+    pub(super) whole: Bytes,
 }
 
 thread_local! {
@@ -64,7 +62,7 @@ impl Kept {
     #[inline]
     fn clear(&mut self) {
         self.head.clear();
-        self.whole = None;
+        self.whole = Bytes::new();
     }
 }
 

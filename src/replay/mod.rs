@@ -64,7 +64,10 @@ where
 }
 
 /// Readies a request to be sent and forgotten.
-pub(crate) fn pass<B>(request: Request<B>) -> Request<ReplayBody<B>> {
+pub(crate) fn pass<B>(request: Request<B>) -> Request<ReplayBody<B>>
+where
+    B: Body<Error: Into<BoxError>>,
+{
     request.map(ReplayBody::passing)
 }
 

@@ -16,7 +16,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http_body::Body;
+use http_body::{Body, SizeHint};
 
 use super::{
     BoxError,
@@ -24,7 +24,11 @@ use super::{
     rest::{Polled, Rest},
 };
 
-pub(super) struct Tape<B>(Mutex<State<B>>);
+pub(super) struct Tape<B> {
+    /// What was known of the body before anything was read.
+    size: SizeHint,
+    state: Mutex<State<B>>,
+}
 
 /// Who may read.
 enum State<B> {
@@ -72,12 +76,17 @@ pub(super) enum Left<B> {
 }
 
 impl<B> Tape<B> {
-    pub(super) fn recording(rest: Rest<B>, limit: usize) -> Self {
-        Self(Mutex::new(State::Recording(Take {
+    pub(super) fn recording(rest: Rest<B>, limit: usize, size: SizeHint) -> Self {
+        let state = Mutex::new(State::Recording(Take {
             recorded: Buffer::with_limit(limit),
             rest: Some(rest),
             reader: None,
-        })))
+        }));
+        Self { size, state }
+    }
+
+    pub(super) fn size(&self) -> SizeHint {
+        self.size
     }
 
     /// Holds the first attempt where it is; false if no second one is possible.
@@ -163,7 +172,7 @@ impl<B> Tape<B> {
 
     fn lock(&self) -> MutexGuard<'_, State<B>> {
         // Nothing that is done under the lock can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,35 +11,32 @@ use super::{
     rest::{Rest, poll_bytes},
 };
 
-/// A body of one data frame, by value; its clones share the data.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Whole {
-    /// `None` once it is read.
-    data: Option<Bytes>,
-}
-
-/// Reads a body of known length, if it has all of itself at hand: nothing is waited for.
+/// Reads a body of known length, if it has all of itself at hand, as one frame: nothing is waited for.
 ///
 /// Otherwise it is handed back with what was read of it.
-pub(super) fn read_ahead<B>(body: B, length: u64) -> Result<Whole, Rest<B>>
+pub(super) fn read_ahead<B>(body: B, length: u64) -> Result<Bytes, Rest<B>>
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
     let mut place = place::pinned(body);
-    let mut whole = Whole::default();
-    match whole.read(&mut place) {
-        Read::All if whole.bytes() == length && !whole.is_at_end() => {
+    let mut data = Bytes::new();
+    let read = read(&mut place, &mut data);
+    // It may be longer than it said, and so perhaps than the limit; or shorter, or there is nothing of
+    // it and it didn't say so. It is sent as it would have been.
+    let is_whole = !data.is_empty() && u64::try_from(data.len()) == Ok(length);
+    let more = match read {
+        Read::All if is_whole => {
             place::leave(place);
-            Ok(whole)
+            return Ok(data);
         }
-        // It is longer than it said, and so perhaps than the limit; or shorter, or there is nothing
-        // of it and it didn't say so. It is sent as it would have been.
         Read::All => {
             place.set(None);
-            Err(Rest::new(whole.next().into_iter(), None, place))
+            None
         }
-        Read::Some(more) => Err(Rest::new(whole.next().into_iter(), more, place)),
-    }
+        Read::Some(more) => more,
+    };
+    let data = (!data.is_empty()).then(|| Frame::data(data));
+    Err(Rest::new(data.into_iter(), more, place))
 }
 
 /// How far it was read.
@@ -50,52 +47,36 @@ enum Read {
     Some(Option<Result<Frame<Bytes>, BoxError>>),
 }
 
-impl Whole {
-    fn read<B: Body<Error: Into<BoxError>>>(&mut self, place: &mut Place<B>) -> Read {
-        // Whoever reads the rest polls it anew, and is woken.
-        let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..POLLS {
-            let Some(mut body) = place.as_mut().as_pin_mut() else {
-                return Read::All;
-            };
-            match poll_bytes(body.as_mut(), &mut cx) {
-                Poll::Ready(None) => return Read::All,
-                Poll::Ready(Some(Ok(frame))) => match self.add(frame) {
-                    Ok(()) if body.is_end_stream() => return Read::All,
-                    Ok(()) => {}
-                    Err(frame) => return Read::Some(Some(Ok(frame))),
-                },
-                Poll::Ready(Some(Err(error))) => return Read::Some(Some(Err(error))),
-                Poll::Pending => break,
-            }
+fn read<B: Body<Error: Into<BoxError>>>(place: &mut Place<B>, data: &mut Bytes) -> Read {
+    // Whoever reads the rest polls it anew, and is woken.
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..POLLS {
+        let Some(mut body) = place.as_mut().as_pin_mut() else {
+            return Read::All;
+        };
+        match poll_bytes(body.as_mut(), &mut cx) {
+            Poll::Ready(None) => return Read::All,
+            Poll::Ready(Some(Ok(frame))) => match add(frame, data) {
+                Ok(()) if body.is_end_stream() => return Read::All,
+                Ok(()) => {}
+                Err(frame) => return Read::Some(Some(Ok(frame))),
+            },
+            Poll::Ready(Some(Err(error))) => return Read::Some(Some(Err(error))),
+            Poll::Pending => break,
         }
-        Read::Some(None)
     }
+    Read::Some(None)
+}
 
-    /// Gives a frame back that there is no place for.
-    fn add(&mut self, frame: Frame<Bytes>) -> Result<(), Frame<Bytes>> {
-        if frame.data_ref().is_some_and(Bytes::is_empty) {
-            return Ok(());
+/// Gives a frame back that there is no place for.
+fn add(frame: Frame<Bytes>, data: &mut Bytes) -> Result<(), Frame<Bytes>> {
+    match frame.data_ref() {
+        Some(empty) if empty.is_empty() => Ok(()),
+        Some(_) if data.is_empty() => {
+            *data = frame.into_data()?;
+            Ok(())
         }
-        if self.data.is_some() {
-            return Err(frame);
-        }
-        self.data = Some(frame.into_data()?);
-        Ok(())
-    }
-
-    pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
-        self.data.take().map(Frame::data)
-    }
-
-    /// How many bytes of data are left.
-    pub(super) fn bytes(&self) -> u64 {
-        let bytes = self.data.as_ref().map_or(0, Bytes::len);
-        u64::try_from(bytes).unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn is_at_end(&self) -> bool {
-        self.data.is_none()
+        _ => Err(frame),
     }
 }
 

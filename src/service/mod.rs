@@ -299,6 +299,7 @@ impl<S> OAuth<S> {
     ) -> Stage<S, B>
     where
         S: Service<Request<ReplayBody<B>>> + Clone,
+        B: Body<Error: Into<BoxError>>,
     {
         let authorize = &self.common.choices().authorize;
         match step {
@@ -317,6 +318,7 @@ impl<S> OAuth<S> {
     fn pass<B>(&mut self, request: Request<B>) -> Stage<S, B>
     where
         S: Service<Request<ReplayBody<B>>>,
+        B: Body<Error: Into<BoxError>>,
     {
         Stage::Passing {
             answer: self.inner.call(replay::pass(request)),
@@ -381,7 +383,7 @@ where
     let choices = hold.choices();
     let (head, body) = request.into_parts();
     let (body, replay) = match choices.retry {
-        Retry::Never => (ReplayBody::passing(body), None),
+        Retry::Never => (ReplayBody::once(body), None),
         Retry::UpTo(limit) => replay::record(&head, body, limit, || choices.cache.now()),
     };
     Stage::Sent {
