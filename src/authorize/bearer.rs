@@ -11,8 +11,8 @@ pub(crate) fn put(headers: &mut HeaderMap, value: HeaderValue) {
 ///
 /// One lookup: asking first whether there is one would cost as much again as putting it there.
 #[inline]
-pub(super) fn put_if_none(headers: &mut HeaderMap, value: HeaderValue) -> bool {
-    let was_there = headers.append(AUTHORIZATION, value);
+pub(super) fn put_if_none(headers: &mut HeaderMap, value: &HeaderValue) -> bool {
+    let was_there = headers.append(AUTHORIZATION, value.clone());
     if was_there {
         take_back(headers);
     }
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_token_is_put_where_there_is_none() {
         let mut put_on = headers(&[]);
-        assert!(put_if_none(&mut put_on, "Bearer a".parse().unwrap()));
+        assert!(put_if_none(&mut put_on, &"Bearer a".parse().unwrap()));
         assert_eq!(put_on.get_all(AUTHORIZATION).iter().count(), 1);
     }
 
@@ -63,7 +63,7 @@ mod tests {
     fn what_the_caller_put_there_stays_in_its_order() {
         for own in [&["Basic x"][..], &["Basic x", "Digest y"], &["", "b", "c"]] {
             let mut kept = headers(own);
-            assert!(!put_if_none(&mut kept, "Bearer a".parse().unwrap()));
+            assert!(!put_if_none(&mut kept, &"Bearer a".parse().unwrap()));
             let before = headers(own);
             assert!(kept.iter().eq(before.iter()), "{own:?}");
         }

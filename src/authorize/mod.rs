@@ -57,9 +57,9 @@ impl Authorize {
     /// it is as it was.
     #[inline]
     #[must_use]
-    pub(crate) fn put<B>(&self, request: &mut Request<B>, value: HeaderValue) -> bool {
+    pub(crate) fn put<B>(&self, request: &mut Request<B>, value: &HeaderValue) -> bool {
         if self.replace_authorization {
-            bearer::put(request.headers_mut(), value);
+            bearer::put(request.headers_mut(), value.clone());
             return true;
         }
         bearer::put_if_none(request.headers_mut(), value)

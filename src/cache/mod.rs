@@ -18,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderValue;
 use tokio::time::Instant;
 
 pub use self::watch::{CacheState, CacheWatch};
@@ -182,17 +183,20 @@ impl TokenCache {
         CacheWatch::of(self.shared.watch())
     }
 
-    /// What a request takes along, if there is a token: one load, no lock, no clock. `None` also where
-    /// it is to be renewed ahead of time: whoever meets that asks for it as [`obtained`](Self::obtained),
-    /// gets it at once, and starts the renewal.
+    /// Shows the token to `put`, which puts it on a request: one load, no lock, no clock. `None` where
+    /// there is none, and where it is to be renewed ahead of time: whoever meets that asks for it as
+    /// [`obtained`](Self::obtained), gets it at once, and starts the renewal.
     #[inline]
-    pub(crate) fn credential(&self) -> Option<Credential> {
+    pub(crate) fn put_on<T>(&self, put: impl FnOnce(&HeaderValue) -> T) -> Option<(T, SentToken)> {
         let current = self.shared.current.load();
-        let token = current.as_ref()?;
-        if token.is_due() {
-            return None;
-        }
-        Some(token.credential())
+        let token = current.as_ref().filter(|token| !token.is_due())?;
+        Some((put(token.header()), token.sent()))
+    }
+
+    /// The newest token, unless it is to be renewed.
+    pub(crate) fn credential(&self) -> Option<Credential> {
+        let credential = |(header, sent)| Credential { header, sent };
+        self.put_on(HeaderValue::clone).map(credential)
     }
 
     /// What a request without a token at hand waits for.

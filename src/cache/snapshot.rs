@@ -80,15 +80,24 @@ impl Snapshot {
         }
     }
 
-    #[inline]
     pub(super) fn credential(&self) -> Credential {
-        let header = self.headers.mine(|| self.token.header_apart());
         Credential {
-            header: header.clone(),
-            sent: SentToken {
-                generation: self.generation,
-                fingerprint: self.fingerprint,
-            },
+            header: self.header().clone(),
+            sent: self.sent(),
+        }
+    }
+
+    /// The calling thread's.
+    #[inline]
+    pub(super) fn header(&self) -> &HeaderValue {
+        self.headers.mine(|| self.token.header_apart())
+    }
+
+    #[inline]
+    pub(super) fn sent(&self) -> SentToken {
+        SentToken {
+            generation: self.generation,
+            fingerprint: self.fingerprint,
         }
     }
 

@@ -140,12 +140,12 @@ where
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture<S, B> {
         let choices = self.common.choices();
         let step = choices.authorize.step(&request);
+        let put = |header: &_| choices.authorize.put(&mut request, header);
         if let Ok(Step::Authorize) = step
-            && let Some(credential) = choices.cache.credential()
-            && choices.authorize.put(&mut request, credential.header)
+            && let Some((true, token)) = choices.cache.put_on(put)
         {
             let hold = self.common.hold(&self.inner);
-            let stage = send(&mut self.inner, request, credential.sent, hold);
+            let stage = send(&mut self.inner, request, token, hold);
             return ResponseFuture { stage };
         }
         let stage = self.call_the_long_way(request, step);
