@@ -4,6 +4,7 @@
 mod again;
 mod choices;
 mod common;
+mod first;
 
 use std::{
     fmt,
@@ -21,14 +22,14 @@ use tower_service::Service;
 
 pub(crate) use self::choices::{Choices, Retry};
 use self::{
-    again::{Again, BetterToken, Refusal, SentAgain, attempt},
-    common::{Common, Hold},
+    again::{Again, BetterToken, Refusal, SentAgain},
+    common::Common,
+    first::{First, Sent, send},
 };
 use crate::{
-    authorize::{self, DestinationError, Step},
-    cache::{Credential, SentToken, TokenCache},
-    rejection::Verdict,
-    replay::{self, Deadline, DeadlinePassed, Replay, ReplayBody, within},
+    authorize::{DestinationError, Step},
+    cache::{Credential, TokenCache},
+    replay::{self, Deadline, DeadlinePassed, ReplayBody, within},
     source::{BoxError, TokenError},
 };
 
@@ -192,21 +193,6 @@ pin_project! {
 /// `None` where the call's time is over before.
 type FirstToken = Pin<Box<dyn Future<Output = Option<Result<Credential, TokenError>>> + Send>>;
 
-/// A request about to be sent.
-struct First<S, B> {
-    service: S,
-    request: Request<B>,
-    deadline: Option<Deadline>,
-    hold: Arc<Hold<S>>,
-}
-
-/// A request on its way, and what sending it once more needs.
-struct Sent<S, B> {
-    token: SentToken,
-    replay: Option<Replay<B>>,
-    hold: Arc<Hold<S>>,
-}
-
 impl<S, B, R> Future for ResponseFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
@@ -349,83 +335,6 @@ impl<S> OAuth<S> {
                 hold,
             })),
         }
-    }
-}
-
-impl<S, B> First<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-    B: Body<Error: Into<BoxError>> + 'static,
-{
-    /// After the wait, which counts.
-    fn send(mut self, credential: Credential) -> Stage<S, B> {
-        if let Some(deadline) = self.deadline {
-            let now = self.hold.choices().cache.now();
-            deadline.put(self.request.headers_mut(), now);
-        }
-        authorize::put(self.request.headers_mut(), credential.header);
-        send(&mut self.service, self.request, credential.sent, self.hold)
-    }
-}
-
-/// Sends a request with its token.
-#[inline(always)]
-fn send<S, B>(
-    service: &mut S,
-    request: Request<B>,
-    token: SentToken,
-    hold: Arc<Hold<S>>,
-) -> Stage<S, B>
-where
-    S: Service<Request<ReplayBody<B>>>,
-    B: Body<Error: Into<BoxError>> + 'static,
-{
-    let choices = hold.choices();
-    let (head, body) = request.into_parts();
-    let (body, replay) = match choices.retry {
-        Retry::Never => (ReplayBody::once(body), None),
-        Retry::UpTo(limit) => replay::record(&head, body, limit, || choices.cache.now()),
-    };
-    Stage::Sent {
-        answer: service.call(Request::from_parts(head, body)),
-        sent: Sent {
-            token,
-            replay,
-            hold,
-        },
-    }
-}
-
-impl<S: Clone, B> Sent<S, B> {
-    /// What sending again needs, if the token was refused and that is possible; otherwise the answer is
-    /// the caller's.
-    #[inline]
-    fn judge<R>(&mut self, answer: &mut Response<R>) -> Option<(Replay<B>, S)> {
-        let choices = self.hold.choices();
-        match choices.judge.verdict(answer) {
-            Verdict::Accepted => choices.cache.accepted(self.token.generation),
-            Verdict::Refused => return self.refused(answer),
-            _ => {}
-        }
-        // The answer's head is here: what is kept for a second send goes.
-        self.replay = None;
-        if choices.report_attempts {
-            attempt(1, self.token).note_on(answer);
-        }
-        None
-    }
-
-    #[cold]
-    fn refused<R>(&mut self, answer: &mut Response<R>) -> Option<(Replay<B>, S)> {
-        if let Some(replay) = self.replay.take()
-            && let Some(service) = self.hold.spare()
-            && replay.pause()
-        {
-            return Some((replay, service));
-        }
-        self.hold.choices().cache.refused(self.token.generation);
-        attempt(1, self.token).note_on(answer);
-        None
     }
 }
 
