@@ -58,6 +58,7 @@ text {{ fill: #e6edf3 }} .small {{ fill: #9198a1 }}
     for (nth, line) in [
         format!("GET with six headers over a service that does nothing; a constant header takes {floor:.0} ns. Medians of paired rounds."),
         format!("{}; tower-oauth {}.", machine::line(), machine::crate_version()),
+        format!("{}.", machine::peers()),
         "cargo run --release --manifest-path benches/side_by_side/Cargo.toml -- --svg FILE".to_owned(),
     ]
     .iter()
@@ -131,4 +132,4 @@ const LEFT: usize = 250;
 const BARS: usize = WIDTH - LEFT - 60;
 const TOP: usize = 66;
 const ROW: usize = 34;
-const BOTTOM: usize = 66;
+const BOTTOM: usize = 83;

@@ -36,3 +36,24 @@ pub fn crate_version() -> &'static str {
         .find_map(|line| line.strip_prefix("version = "));
     version.unwrap_or_default().trim_matches('"')
 }
+
+/// Of the crates beside which ours is measured, as they are locked.
+pub fn peers() -> String {
+    let lock = include_str!("../Cargo.lock");
+    let version = |name: &&str| {
+        let entry = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+        let (version, _) = entry.1.split_once('"')?;
+        Some(format!("{name} {version}"))
+    };
+    let versions: Vec<_> = PEERS.iter().filter_map(version).collect();
+    versions.join(", ")
+}
+
+const PEERS: [&str; 6] = [
+    "tower-http",
+    "cf-gears-toolkit-auth",
+    "kube-client",
+    "google-cloud-auth",
+    "aliri_tokens",
+    "middle",
+];
