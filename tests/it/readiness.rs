@@ -1,6 +1,11 @@
 //! *Replaying*: Tower's contract, for both sends: what is called has been ready, itself.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::{poll_fn, ready},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,6 +16,7 @@ use tower::{
     buffer::Buffer,
     limit::{ConcurrencyLimit, RateLimit, rate::Rate},
     load_shed::{LoadShed, error::Overloaded},
+    service_fn,
 };
 use tower_oauth::{
     BoxError, CacheState, DestinationError, OAuth, OAuthLayer, ReplayBody, TokenCache, TokenError,
@@ -431,4 +437,34 @@ fn a_request_that_is_dropped_at_any_poll_leaves_nothing_behind() {
             return;
         }
     }
+}
+
+/// A clone of the inner service is kept for second sends; it is not of the service as it was before.
+#[test]
+fn a_second_send_goes_to_the_service_as_it_was_last_set_up() {
+    paused(async {
+        let sends = Arc::new(Mutex::new(Vec::new()));
+        let named = |name: &'static str| {
+            let sends = Arc::clone(&sends);
+            service_fn(move |_: Request<ReplayBody<Plain>>| {
+                let mut sends = sends.lock().unwrap();
+                sends.push(name);
+                // The first answer of each is a refusal.
+                let nth = sends.iter().filter(|&&earlier| earlier == name).count();
+                ready(Ok::<_, BoxError>(answer(if nth == 1 { 401 } else { 200 })))
+            })
+        };
+        let layer = layer();
+        let mut client = layer.layer(named("first"));
+        let untouched = client.clone();
+        assert_eq!(put(client.clone()).await.unwrap(), 200);
+        *client.get_mut() = named("second");
+        assert_eq!(put(client).await.unwrap(), 200);
+        assert_eq!(
+            *sends.lock().unwrap(),
+            ["first", "first", "second", "second"]
+        );
+        assert_eq!(put(untouched).await.unwrap(), 200);
+        assert_eq!(sends.lock().unwrap().last(), Some(&"first"));
+    });
 }
