@@ -24,12 +24,9 @@ pub fn check(measured: &[Vec<Round>]) -> ExitCode {
         );
         return ExitCode::SUCCESS;
     };
-    // As with the other ratios that are gated.
-    let word = match ratio.median {
-        ..=LIMIT => "ok",
-        median if median <= LIMIT * TOLERANCE => "ok (beyond its limit by less than a tenth)",
-        _ => "FAIL",
-    };
+    // A tenth of tolerance, as the other ratios have it, would be thrice what is allowed here. It fails
+    // where it is surely more, not where a noisy machine can't tell.
+    let word = if ratio.sure.0 <= LIMIT { "ok" } else { "FAIL" };
     println!(
         "{name:<64} {:8.3} {LIMIT:8.3} {word}, {:.3} to {:.3}",
         ratio.median, ratio.sure.0, ratio.sure.1
@@ -38,4 +35,3 @@ pub fn check(measured: &[Vec<Round>]) -> ExitCode {
 }
 
 const LIMIT: f64 = 1.03;
-const TOLERANCE: f64 = 1.10;
