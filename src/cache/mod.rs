@@ -193,10 +193,10 @@ impl TokenCache {
         Some((put(token.header()), token.sent()))
     }
 
-    /// The newest token, unless it is to be renewed.
+    /// The token at hand, also where it is to be renewed: the next request sees to that.
     pub(crate) fn credential(&self) -> Option<Credential> {
-        let credential = |(header, sent)| Credential { header, sent };
-        self.put_on(HeaderValue::clone).map(credential)
+        let current = self.shared.current.load();
+        Some(current.as_ref()?.credential())
     }
 
     /// What a request without a token at hand waits for.
