@@ -17,6 +17,7 @@
 // replay      what one more attempt needs
 // ── the token's way ──
 // grant       what we ask for: one RFC a file
+// store       tokens where other processes find them
 // endpoint    encode, authenticate the client, send, parse
 // source      TokenSource, where the two ways meet
 // ── both ──
@@ -36,6 +37,7 @@ mod replay;
 mod endpoint;
 mod grant;
 mod source;
+pub mod store;
 
 mod clock;
 mod metrics;
@@ -65,5 +67,8 @@ pub use rejection::{GrpcTrailersLayer, ResponseHead, Verdict};
 pub use replay::{Attempt, DeadlinePassed, ReplayBody};
 pub use secret::Secret;
 pub use service::{OAuth, ResponseFuture};
-pub use source::{BoxError, Demand, FileToken, FileTokenError, OrElse, TokenError, TokenSource};
+pub use source::{
+    BoxError, Budget, BudgetSpent, Budgeted, Demand, FileToken, FileTokenError, Identity,
+    OnStoreLoss, OrElse, Pace, Per, PossiblyRotated, Shared, TokenError, TokenSource, TokenStore,
+};
 pub use token::{AccessToken, InvalidToken};

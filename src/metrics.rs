@@ -18,6 +18,19 @@ pub(crate) fn failed(error: &dyn Display) {
     let _ = error;
 }
 
+/// A token request was counted.
+pub(crate) fn budget(requests: u32, spent: u32) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        requests,
+        spent,
+        remaining = requests.saturating_sub(spent),
+        "token request counted"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (requests, spent);
+}
+
 /// A request goes to an origin that isn't named, without the token.
 pub(crate) fn elsewhere(uri: &http::Uri) {
     #[cfg(feature = "tracing")]

@@ -71,7 +71,6 @@ impl Secret {
     }
 
     /// The value, if no provider has to be asked for it.
-    #[cfg(any(feature = "https-client", feature = "jwt"))]
     pub(crate) fn fixed(&self) -> Option<&SecretString> {
         match &self.0 {
             Kind::Value(value) => Some(value),

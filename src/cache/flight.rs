@@ -36,12 +36,20 @@ pub(super) fn is_aboard(cache: usize) -> bool {
     ABOARD.try_with(|aboard| *aboard == cache).unwrap_or(false)
 }
 
+/// What the source is told.
+pub(super) struct Wish {
+    /// The token that it must not hand back.
+    pub(super) rejected: Option<AccessToken>,
+    /// The one that serves on meanwhile.
+    pub(super) held: Option<AccessToken>,
+}
+
 /// Starts a flight on the caller's runtime. `on_end` is called exactly once, also where there is
 /// no runtime to start on.
 pub(super) fn start(
     cache: usize,
     source: Arc<dyn ErasedSource>,
-    rejected: Option<AccessToken>,
+    wish: Wish,
     deadline: Duration,
     clock: Clock,
     on_end: impl FnOnce(End) + Send + 'static,
@@ -50,7 +58,7 @@ pub(super) fn start(
     let runtime = Handle::try_current().ok()?;
     let flight = async move {
         let asked = clock.now();
-        let call = call(&*source, rejected.as_ref(), deadline);
+        let call = call(&*source, &wish, deadline);
         let result = ABOARD.scope(cache, call).await;
         last_act.perform(End::Arrived { asked, result });
     };
@@ -60,11 +68,12 @@ pub(super) fn start(
 /// Calls the source. A panic of its is an error to those who wait, and so is its deadline.
 async fn call(
     source: &dyn ErasedSource,
-    rejected: Option<&AccessToken>,
+    wish: &Wish,
     deadline: Duration,
 ) -> Result<AccessToken, TokenError> {
     // A source may panic before there is a future to poll.
-    let token = async { source.token(Demand::instead_of(rejected)).await };
+    let demand = Demand::instead_of(wish.rejected.as_ref()).while_held(wish.held.as_ref());
+    let token = async { source.token(demand).await };
     match caught(timeout(deadline, token)).await {
         Ok(Ok(result)) => result,
         Ok(Err(Elapsed { .. })) => Err(TokenError::transient(FlightError::TimedOut(deadline))),

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    flight::{self, FlightError},
+    flight::{self, FlightError, Wish},
     snapshot::{Generation, Snapshot},
     state::{Flight, Life, Outcome, Seat, Shared, State},
     tasks::Then,
@@ -263,9 +263,10 @@ impl Shared {
             outcome: outcome.clone(),
             task: None,
         });
+        let held = state.usable(now).map(|token| token.token.clone());
         self.tell(&state);
         drop(state);
-        self.take_off(id, landing, rejected);
+        self.take_off(id, landing, Wish { rejected, held });
         Ok(Boarding::Flight(Seat {
             flight: id,
             took_off: now.mono,

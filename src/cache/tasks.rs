@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
-    flight::{self, FlightError},
+    flight::{self, FlightError, Wish},
     keeper,
     snapshot::{Snapshot, Times},
     state::{Keeper, Life, Outcome, Shared, State},
@@ -83,7 +83,7 @@ impl Shared {
         self: &Arc<Self>,
         id: u64,
         landing: watch::Sender<Option<Outcome>>,
-        rejected: Option<AccessToken>,
+        wish: Wish,
     ) {
         let shared = Arc::downgrade(self);
         let on_end = move |end| {
@@ -102,7 +102,7 @@ impl Shared {
         let task = flight::start(
             self.id(),
             Arc::clone(&self.source),
-            rejected,
+            wish,
             self.policy.deadline,
             self.clock.clone(),
             on_end,

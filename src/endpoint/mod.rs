@@ -46,9 +46,10 @@ mod transport;
 mod url;
 mod values;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use http::HeaderMap;
+use tokio::time::timeout;
 
 use self::{
     pointer::JsonPointer,
@@ -59,7 +60,11 @@ use self::{
     transport::{Answer, Transport},
     url::EndpointUrl,
 };
-use crate::{clock::Clock, secret::SecretString, source::TokenError};
+use crate::{
+    clock::Clock,
+    secret::SecretString,
+    source::{Identity, TokenError, purse},
+};
 
 #[cfg(feature = "jwt")]
 pub use self::jwt::{SignedJwt, SigningError, SigningKey};
@@ -119,6 +124,9 @@ struct Inner {
     clock: Clock,
 }
 
+/// How much longer than its timeout a request is looked after.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 impl TokenEndpoint {
     /// Begins to describe the token endpoint at `url` (RFC 6749 §3.2).
     ///
@@ -130,6 +138,23 @@ impl TokenEndpoint {
     /// Whether the client has credentials of its own (RFC 6749 §2.1).
     pub(crate) fn client_is_confidential(&self) -> bool {
         self.0.client_auth.is_confidential()
+    }
+
+    /// What of this endpoint shapes its tokens: the server, the client, and what is sent each time. Not
+    /// how the client proves who it is.
+    pub(crate) fn identify(&self, identity: &mut Identity) {
+        let endpoint = &*self.0;
+        identity.part("endpoint", endpoint.url.uri.to_string());
+        identity.part("client", endpoint.client_auth.id());
+        for (name, value) in &endpoint.params {
+            identity.part("param", &**name);
+            identity.part("value", &**value);
+        }
+        for (name, value) in &endpoint.headers {
+            identity.part("header", name.as_str());
+            identity.part("value", value.as_bytes());
+        }
+        identity.is_metered();
     }
 
     /// How long one request may take in all.
@@ -144,7 +169,7 @@ impl TokenEndpoint {
     ) -> Result<TokenResponse, TokenError> {
         let endpoint = &*self.0;
         let url = &endpoint.url;
-        let (answer, secrets) = endpoint.ask(url, grant, endpoint.encoding).await?;
+        let (answer, secrets) = endpoint.ask_for_token(grant).await?;
         Ok(endpoint.expectation(url, &secrets).judge(&answer)?)
     }
 
@@ -156,8 +181,8 @@ impl TokenEndpoint {
     ) -> Result<TokenResponse, (TokenError, Option<SecretString>)> {
         let endpoint = &*self.0;
         let url = &endpoint.url;
-        let asked = endpoint.ask(url, grant, endpoint.encoding).await;
-        let (answer, secrets) = asked.map_err(|error| (error.into(), None))?;
+        let asked = endpoint.ask_for_token(grant).await;
+        let (answer, secrets) = asked.map_err(|error| (error, None))?;
         endpoint
             .expectation(url, &secrets)
             .judge(&answer)
@@ -172,6 +197,21 @@ impl TokenEndpoint {
 }
 
 impl Inner {
+    /// A request that may bring a token, which somebody may count.
+    async fn ask_for_token(
+        &self,
+        grant: &[(&str, &str)],
+    ) -> Result<(Answer, Redactor), TokenError> {
+        purse::pay().await?;
+        let asked = self.ask(&self.url, grant, self.encoding).await;
+        asked.map_err(|error| {
+            if error.nothing_was_sent() {
+                purse::unsent();
+            }
+            error.into()
+        })
+    }
+
     /// One request to the authorization server, with what this client sends each time.
     async fn ask(
         &self,
@@ -214,13 +254,19 @@ impl Inner {
         secrets: &Redactor,
     ) -> Result<Answer, EndpointError> {
         let request = request.into_http(&url.uri, &self.headers, encoding);
-        match tokio::time::timeout(self.timeout, self.transport.send(request)).await {
-            Ok(outcome) => outcome.map_err(|failure| failure.at(&url.shown, secrets)),
-            Err(_) => Err(EndpointError::TimedOut {
-                url: url.shown.clone(),
-                limit: self.timeout,
-            }),
-        }
+        let mut sending = pin!(self.transport.send(request));
+        let outcome = match timeout(self.timeout, &mut sending).await {
+            Ok(outcome) => outcome,
+            // Where the whole program stood still, the answer may lie in the socket by now; and to take
+            // a redeemed refresh token for one that isn't may cost a login.
+            Err(_) => timeout(LAST_LOOK, sending)
+                .await
+                .map_err(|_| EndpointError::TimedOut {
+                    url: url.shown.clone(),
+                    limit: self.timeout,
+                })?,
+        };
+        outcome.map_err(|failure| failure.at(&url.shown, secrets))
     }
 
     /// What an answer from `url` is judged by.

@@ -10,7 +10,7 @@ use super::wanted::Wanted;
 use crate::{
     endpoint::{TokenEndpoint, TokenKind},
     secret::SecretString,
-    source::{Demand, TokenError, TokenSource},
+    source::{Demand, Entrusted, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -102,7 +102,11 @@ impl ClientCredentials {
         self
     }
 
-    async fn ask(&self, refresh_token: Option<&SecretString>) -> Result<AccessToken, TokenError> {
+    async fn ask(
+        &self,
+        refresh_token: Option<&SecretString>,
+        entrusted: Option<&Entrusted>,
+    ) -> Result<AccessToken, TokenError> {
         // An empty parameter is left out.
         let refresh_token = refresh_token.map_or("", |kept| kept);
         let grant = [
@@ -111,13 +115,21 @@ impl ClientCredentials {
         ];
         let response = self.endpoint.exchange(&self.wanted.with(&grant)?).await?;
         if let (Some(kept), Some(latest)) = (&self.kept, response.refresh_token) {
-            *lock(kept) = Some(latest);
+            match entrusted {
+                Some(entrusted) => entrusted.bring(latest),
+                None => *lock(kept) = Some(latest),
+            }
         }
         Ok(response.token)
     }
 
-    fn kept(&self) -> Option<SecretString> {
-        self.kept.as_ref().and_then(|kept| lock(kept).clone())
+    /// The one to send along: where this source is shared, all processes' latest.
+    fn kept(&self, entrusted: Option<&Entrusted>) -> Option<SecretString> {
+        let kept = self.kept.as_ref()?;
+        match entrusted {
+            Some(entrusted) => entrusted.refresh_token().cloned(),
+            None => lock(kept).clone(),
+        }
     }
 
     /// Forgets this one, unless a clone has got a newer one meanwhile.
@@ -133,17 +145,18 @@ fn lock(kept: &Kept) -> MutexGuard<'_, Option<SecretString>> {
 }
 
 impl TokenSource for ClientCredentials {
-    async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
+    async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
         // RFC 6749 §4.4: "The client credentials grant type MUST only be used by confidential
         // clients."
         if !self.endpoint.client_is_confidential() {
             return Err(TokenError::permanent(NotConfidential(())));
         }
-        let kept = self.kept();
-        match (self.ask(kept.as_ref()).await, kept) {
+        let entrusted = demand.entrusted();
+        let kept = self.kept(entrusted);
+        match (self.ask(kept.as_ref(), entrusted).await, kept) {
             (Err(error), Some(kept)) if error.oauth_code() == Some("invalid_grant") => {
                 self.forget(&kept);
-                self.ask(None).await
+                self.ask(None, entrusted).await
             }
             (outcome, _) => outcome,
         }
@@ -153,13 +166,19 @@ impl TokenSource for ClientCredentials {
     /// [`revocation_endpoint`](crate::TokenEndpointBuilder::revocation_endpoint) nothing is sent.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
         let mut outcome = Ok(());
-        if let Some(kept) = self.kept() {
+        if let Some(kept) = self.kept(None) {
             outcome = self.endpoint.revoke(&kept, TokenKind::RefreshToken).await;
             if outcome.is_ok() {
                 self.forget(&kept);
             }
         }
         outcome.and(self.endpoint.revoke_held(held).await)
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        identity.part("grant", "client_credentials");
+        self.wanted.each(|name, value| identity.part(name, value));
+        self.endpoint.identify(identity);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{presented::Presented, wanted::Wanted};
 use crate::{
     endpoint::TokenEndpoint,
-    source::{Demand, TokenError, TokenSource},
+    source::{Demand, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -88,5 +88,12 @@ impl TokenSource for JwtBearer {
     /// Revokes the access token (RFC 7009); what vouched for it isn't this grant's.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
         self.endpoint.revoke_held(held).await
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        identity.part("grant", "jwt_bearer");
+        self.assertion.identify("assertion", identity);
+        self.wanted.each(|name, value| identity.part(name, value));
+        self.endpoint.identify(identity);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    source::{Demand, ErasedSource, TokenError, TokenSource},
+    source::{Demand, ErasedSource, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -49,6 +49,11 @@ impl Presented {
             }
             Err(_) => {}
         }
+    }
+
+    /// Whom it stands for.
+    pub(super) fn identify(&self, name: &str, identity: &mut Identity) {
+        identity.within(name, |identity| self.source.identify(identity));
     }
 
     fn last_refused(&self) -> std::sync::MutexGuard<'_, Option<AccessToken>> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{presented::Presented, wanted::Wanted};
 use crate::{
     endpoint::TokenEndpoint,
-    source::{Demand, TokenError, TokenSource},
+    source::{Demand, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -215,5 +215,20 @@ impl TokenSource for TokenExchange {
     /// Revokes the access token (RFC 7009); those it was exchanged for aren't this grant's.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
         self.endpoint.revoke_held(held).await
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        identity.part("grant", "token_exchange");
+        self.subject.identify("subject", identity);
+        identity.part("subject_type", &*self.subject_type.0);
+        if let Some(actor) = &self.actor {
+            actor.identify("actor", identity);
+            identity.part("actor_type", &*self.actor_type.0);
+        }
+        if let Some(kind) = &self.requested_type {
+            identity.part("requested_type", &*kind.0);
+        }
+        self.wanted.each(|name, value| identity.part(name, value));
+        self.endpoint.identify(identity);
     }
 }

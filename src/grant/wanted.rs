@@ -42,6 +42,17 @@ impl Wanted {
             && self.audiences == other.audiences
     }
 
+    /// What is asked for, as one of `identity`'s parts or wishes.
+    pub(super) fn each(&self, mut tell: impl FnMut(&str, &str)) {
+        tell("scope", &self.scope);
+        for resource in &self.resources {
+            tell("resource", resource);
+        }
+        for audience in &self.audiences {
+            tell("audience", audience);
+        }
+    }
+
     fn refuse(&mut self, error: TokenError) {
         self.invalid.get_or_insert(error);
     }

@@ -11,7 +11,7 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::{Demand, TokenError, TokenSource};
+use super::{Demand, Identity, TokenError, TokenSource};
 use crate::token::{AccessToken, InvalidToken};
 
 /// How long the file's content counts: what Kubernetes asks of clients of projected tokens.
@@ -108,6 +108,10 @@ impl TokenSource for FileToken {
             return Err(self.error(Problem::Refused));
         }
         Ok(token.expires_in(READ_AT_LEAST_EVERY))
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        identity.part("file", self.path.as_os_str().as_encoded_bytes());
     }
 }
 

@@ -1,20 +1,36 @@
 //! Where tokens come from: the one trait in which the request's way and the token's way meet.
 
+mod budget;
 mod caught;
+mod demand;
+mod entrusted;
+mod error;
 mod file;
+mod identity;
 mod or_else;
+mod shared;
+mod token_store;
 
-use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, pin::Pin};
 
-use crate::{
-    secret::Secret,
-    token::{AccessToken, InvalidToken},
+use crate::{secret::Secret, token::AccessToken};
+
+pub(crate) use self::{
+    budget::purse,
+    caught::{Panicked, caught},
+    entrusted::Entrusted,
+    error::LONGEST_RETRY_AFTER,
+    identity::Login,
 };
-
-pub(crate) use self::caught::{Panicked, caught};
 pub use self::{
+    budget::{Budget, BudgetSpent, Budgeted, Pace, Per},
+    demand::Demand,
+    error::TokenError,
     file::{FileToken, FileTokenError},
+    identity::Identity,
     or_else::OrElse,
+    shared::{OnStoreLoss, PossiblyRotated, Shared},
+    token_store::{Lease, Leased, Record, StoreError, StoreKey, TokenStore, Written},
 };
 
 /// Any error, as Tower's middlewares pass it on.
@@ -119,6 +135,69 @@ pub trait TokenSource: Send + Sync + 'static {
     {
         OrElse::new(self, other)
     }
+
+    /// Shares the tokens with all processes that use the same store, so that there is one token
+    /// request for all of them.
+    ///
+    /// Differs from a cache that is cloned in that processes needn't know of each other. Each has its
+    /// own cache in front, whose requests ask nobody while it holds a token.
+    ///
+    /// ```
+    /// use tower_oauth::{AccessToken, TokenCache, TokenSource, store};
+    ///
+    /// let source = || async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) };
+    /// let cache = TokenCache::from(source.shared(store::Memory::new()).named("accounts"));
+    /// # drop(cache);
+    /// ```
+    fn shared(self, store: impl TokenStore) -> Shared<Self>
+    where
+        Self: Sized,
+    {
+        Shared::new(self, store)
+    }
+
+    /// Makes no more than so many token requests in each period; where the source is
+    /// [`shared`](Self::shared), all processes together.
+    ///
+    /// ```
+    /// use tower_oauth::{AccessToken, Per, TokenCache, TokenSource};
+    ///
+    /// let source = || async { Ok(AccessToken::bearer("mF_9.B5f-4.1JqM")?) };
+    /// let source = source.budget(1_000, Per::Month);
+    /// let budget = source.watch();
+    /// let cache = TokenCache::builder(source).thrifty().build();
+    /// assert_eq!(budget.remaining(), 1_000);
+    /// # drop(cache);
+    /// ```
+    fn budget(self, requests: u32, per: impl Into<Per>) -> Budgeted<Self>
+    where
+        Self: Sized,
+    {
+        Budgeted::new(self, requests, per.into())
+    }
+
+    /// Says what its tokens depend on, so that two sources share one only if it would be the same. By
+    /// default that isn't known, and a source that is [`shared`](Self::shared) needs a
+    /// [name](Shared::named).
+    ///
+    /// ```
+    /// use tower_oauth::{AccessToken, Demand, Identity, TokenError, TokenSource};
+    ///
+    /// struct Tenant(String);
+    ///
+    /// impl TokenSource for Tenant {
+    ///     async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
+    ///         Ok(AccessToken::bearer(format!("token-of-{}", self.0))?)
+    ///     }
+    ///
+    ///     fn identify(&self, identity: &mut Identity) {
+    ///         identity.part("tenant", &self.0);
+    ///     }
+    /// }
+    /// ```
+    fn identify(&self, identity: &mut Identity) {
+        identity.is_unknown("this one doesn't (a closure, or a source of one's own)");
+    }
 }
 
 impl<F, T> TokenSource for F
@@ -139,148 +218,14 @@ impl TokenSource for Secret {
         let text = self.reveal().map_err(TokenError::transient)?;
         Ok(AccessToken::bearer(&*text)?)
     }
-}
 
-/// What is asked of a [`TokenSource`].
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Demand<'a> {
-    rejected: Option<&'a AccessToken>,
-}
-
-impl<'a> Demand<'a> {
-    /// The token that a server has just refused, or that a caller wants a newer one than
-    /// ([`Fresh`](crate::Fresh)), if any: a source that caches must not hand it back.
-    pub fn rejected(&self) -> Option<&'a AccessToken> {
-        self.rejected
-    }
-
-    pub(crate) fn instead_of(rejected: Option<&'a AccessToken>) -> Self {
-        Self { rejected }
-    }
-}
-
-/// Why there is no token. Cheap to clone: one failure is handed to every caller that waited.
-///
-/// It displays as the error it was made from, and leads to that one's cause by
-/// [`source`](Error::source). The error itself can be had, too:
-///
-/// ```
-/// use tower_oauth::{BoxError, EndpointError, TokenError};
-///
-/// fn wrong_credentials(error: &BoxError) -> bool {
-///     let Some(error) = error.downcast_ref::<TokenError>() else {
-///         return false; // the inner service's own
-///     };
-///     let refused = error.get_ref().downcast_ref::<EndpointError>();
-///     matches!(refused, Some(EndpointError::Refused { code: Some(code), .. }) if code == "invalid_client")
-/// }
-/// # let error: BoxError = TokenError::transient("down").into();
-/// # assert!(!wrong_credentials(&error));
-/// ```
-#[derive(Clone)]
-pub struct TokenError {
-    transient: bool,
-    oauth_code: Option<Arc<str>>,
-    retry_after: Option<Duration>,
-    error: Arc<dyn Error + Send + Sync>,
-}
-
-impl TokenError {
-    /// A failure that may pass by itself: the network, an overloaded server.
-    pub fn transient(error: impl Into<BoxError>) -> Self {
-        Self::judged(true, None, None, error.into())
-    }
-
-    /// A failure that lasts until somebody acts: refused credentials, a wrong URL.
-    ///
-    /// It is no terminal state: the cache tries again, only less often.
-    pub fn permanent(error: impl Into<BoxError>) -> Self {
-        Self::judged(false, None, None, error.into())
-    }
-
-    /// For errors that know whether they may pass, and what the server said besides.
-    pub(crate) fn judged(
-        transient: bool,
-        oauth_code: Option<&str>,
-        retry_after: Option<Duration>,
-        error: BoxError,
-    ) -> Self {
-        Self {
-            transient,
-            oauth_code: oauth_code.map(Arc::from),
-            retry_after,
-            error: Arc::from(error),
+    fn identify(&self, identity: &mut Identity) {
+        match self.fixed() {
+            Some(text) => identity.part("token", hmac_sha256::Hash::hash(text.as_bytes())),
+            None => identity.is_unknown("this one has what a provider says at the time"),
         }
     }
-
-    /// Adds the authorization server's error code (RFC 6749 §5.2); none by default.
-    #[must_use]
-    pub fn with_oauth_code(mut self, code: impl AsRef<str>) -> Self {
-        self.oauth_code = Some(Arc::from(code.as_ref()));
-        self
-    }
-
-    /// Adds how long the server asked to be left alone; by default it didn't say. The cache waits
-    /// an hour at most.
-    #[must_use]
-    pub fn with_retry_after(mut self, delay: Duration) -> Self {
-        self.retry_after = Some(delay);
-        self
-    }
-
-    /// Whether the failure may pass by itself.
-    pub fn is_transient(&self) -> bool {
-        self.transient
-    }
-
-    /// The authorization server's error code (RFC 6749 §5.2), such as `invalid_client`.
-    pub fn oauth_code(&self) -> Option<&str> {
-        self.oauth_code.as_deref()
-    }
-
-    /// How long the server asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
-    }
-
-    /// The error this one was made from, to be downcast.
-    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
-        &*self.error
-    }
 }
-
-impl From<InvalidToken> for TokenError {
-    fn from(error: InvalidToken) -> Self {
-        Self::permanent(error)
-    }
-}
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.error, f)
-    }
-}
-
-impl fmt::Debug for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenError")
-            .field("transient", &self.transient)
-            .field("oauth_code", &self.oauth_code)
-            .field("retry_after", &self.retry_after)
-            .field("error", &self.error)
-            .finish()
-    }
-}
-
-impl Error for TokenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-}
-
-/// The longest that a server is left alone because it asked for it: one that asks for more is
-/// likelier wrong than patient.
-pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A source behind a pointer, so that caches and layers need no type parameter for it. The box
 /// is paid once per token, not per request.
@@ -288,6 +233,8 @@ pub(crate) trait ErasedSource: Send + Sync + 'static {
     fn token<'a>(&'a self, demand: Demand<'a>) -> SourceFuture<'a, AccessToken>;
 
     fn revoke<'a>(&'a self, held: Option<&'a AccessToken>) -> SourceFuture<'a, ()>;
+
+    fn identify(&self, identity: &mut Identity);
 }
 
 pub(crate) type SourceFuture<'a, T> =
@@ -301,11 +248,16 @@ impl<S: TokenSource> ErasedSource for S {
     fn revoke<'a>(&'a self, held: Option<&'a AccessToken>) -> SourceFuture<'a, ()> {
         Box::pin(TokenSource::revoke(self, held))
     }
+
+    fn identify(&self, identity: &mut Identity) {
+        TokenSource::identify(self, identity);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::InvalidToken;
 
     #[tokio::test]
     async fn a_closure_is_a_source_and_a_bad_token_a_permanent_error() {
@@ -316,15 +268,5 @@ mod tests {
         assert!(!error.is_transient());
         assert!(error.get_ref().is::<InvalidToken>());
         assert!(error.to_string().contains("byte 3"), "{error}");
-    }
-
-    #[test]
-    fn an_error_says_what_its_maker_said() {
-        let io = std::io::Error::other("no route to host");
-        let error = TokenError::transient(io).with_retry_after(Duration::from_secs(7));
-        assert!(error.is_transient());
-        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
-        assert_eq!(error.oauth_code(), None);
-        assert_eq!(error.to_string(), "no route to host");
     }
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Demand, TokenError, TokenSource};
+use super::{Demand, Identity, TokenError, TokenSource};
 use crate::token::AccessToken;
 
 /// Tokens from one source, or from another where the first has none; made by
@@ -75,6 +75,14 @@ impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
         let first = self.first.revoke(firsts).await;
         let other = self.other.revoke(others).await;
         first.and(other)
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        let mut first = Identity::new();
+        self.first.identify(&mut first);
+        let mut other = Identity::new();
+        self.other.identify(&mut other);
+        identity.are_either(&first, &other);
     }
 }
 

@@ -18,6 +18,7 @@ mod support;
 mod assertion_grants;
 mod attempts;
 mod behaviour;
+mod budgets;
 mod challenges;
 #[cfg(feature = "https-client")]
 mod clients;
@@ -72,6 +73,8 @@ mod rotation;
 mod runtimes;
 #[cfg(feature = "https-client")]
 mod secrets;
+mod shared_logins;
+mod sharing;
 #[cfg(unix)]
 mod token_files;
 #[cfg(feature = "https-client")]

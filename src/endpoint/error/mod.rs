@@ -206,6 +206,34 @@ impl EndpointError {
     }
 }
 
+impl EndpointError {
+    /// Whether the server can't have got the request.
+    pub(crate) fn nothing_was_sent(&self) -> bool {
+        match self {
+            Self::NoSecret { .. }
+            | Self::UnusableSecret { .. }
+            | Self::NoCertificate { .. }
+            | Self::UnusableCertificate { .. }
+            | Self::Unreachable { .. } => true,
+            #[cfg(feature = "jwt")]
+            Self::Unsigned { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the server can't have done what was asked: it didn't get it, or said no. What it did
+    /// before a 5xx, an answer that broke off, or one that can't be read, nobody knows.
+    pub(crate) fn nothing_was_done(&self) -> bool {
+        match self {
+            Self::CertificateRefused { .. } | Self::Redirected { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_client_error() || *status == StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => self.nothing_was_sent(),
+        }
+    }
+}
+
 /// Codes of RFC 6749 §4.1.2.1 that token endpoints send as well, and RFC 8628 §3.5.
 fn may_pass(status: StatusCode, code: Option<&str>) -> bool {
     let codes = ["temporarily_unavailable", "server_error", "slow_down"];

@@ -11,7 +11,7 @@ use super::{Claims, SigningError, SigningKey, claims_of_now, signed};
 use crate::{
     clock::Clock,
     secret::SecretString,
-    source::{Demand, TokenError, TokenSource},
+    source::{Demand, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -144,6 +144,19 @@ impl TokenSource for SignedJwt {
     async fn token(&self, _: Demand<'_>) -> Result<AccessToken, TokenError> {
         let jwt = self.sign(self.clock.now().wall)?;
         Ok(AccessToken::bearer(&*jwt)?.expires_in(self.lifetime))
+    }
+
+    fn identify(&self, identity: &mut Identity) {
+        for (name, value) in [
+            ("iss", &self.issuer),
+            ("sub", &self.subject),
+            ("aud", &self.audience),
+        ] {
+            identity.part(name, value);
+        }
+        for (name, value) in &self.claims {
+            identity.part(name, value.to_string());
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     endpoint::TokenEndpoint,
     secret::{Secret, SecretString},
-    source::{Panicked, TokenError, caught},
+    source::{Login, Panicked, TokenError, caught, purse},
     token::AccessToken,
 };
 
@@ -57,6 +57,7 @@ struct State {
     /// spent, or refused, or in use.
     known: VecDeque<[u8; 32]>,
     hook: Option<Hook>,
+    tolerates_replay: bool,
     flight: Option<Flight>,
     flights: u64,
 }
@@ -115,6 +116,7 @@ impl Shared {
                 holding,
                 known: VecDeque::new(),
                 hook: None,
+                tolerates_replay: false,
                 flight: None,
                 flights: 0,
             }),
@@ -127,6 +129,36 @@ impl Shared {
 
     pub(super) fn hook(&self) -> Option<Hook> {
         self.lock().hook.clone()
+    }
+
+    pub(super) fn set_tolerates_replay(&self) {
+        self.lock().tolerates_replay = true;
+    }
+
+    /// What this source begins with, for where it is shared.
+    pub(super) fn login(&self) -> Login {
+        let state = self.lock();
+        let (tolerates_replay, seed_wanders) = (state.tolerates_replay, state.hook.is_some());
+        let held = match &state.holding {
+            Holding::Pending(pair) => Some(pair.refresh_token.clone()),
+            Holding::Unasked | Holding::AccessOnly(_) | Holding::Revoked(_) => None,
+            Holding::Ready(refresh_token)
+            | Holding::Unpaired(refresh_token)
+            | Holding::Refused(refresh_token) => Some(refresh_token.clone()),
+        };
+        drop(state);
+        let seed = match &self.first {
+            Some(first) => first
+                .reveal()
+                .map(|first| Some(first).filter(|first| !first.is_empty()))
+                .map_err(|cause| TokenError::transient(FlightError::NoProvision(cause))),
+            None => Ok(held),
+        };
+        Login {
+            seed,
+            tolerates_replay,
+            seed_wanders,
+        }
     }
 
     pub(super) async fn token(
@@ -246,13 +278,13 @@ impl Shared {
         let work = work(id);
         // Not under the lock: a runtime that is being shut down drops the task at once, and the
         // lock is taken then.
-        let task = runtime.spawn(async move {
+        let task = runtime.spawn(purse::carried(async move {
             let outcome = match caught(work).await {
                 Ok(outcome) => outcome,
                 Err(Panicked) => Outcome::Failed(TokenError::transient(FlightError::Panicked)),
             };
             aloft.land(outcome);
-        });
+        }));
         if let Some(flight) = self.lock().flight_numbered(id) {
             flight.task = Some(task.abort_handle());
         }

@@ -20,7 +20,7 @@ use crate::{
     clock::Moment,
     endpoint::{TokenEndpoint, TokenResponse},
     secret::Secret,
-    source::{BoxError, Demand, TokenError, TokenSource},
+    source::{BoxError, Demand, Identity, TokenError, TokenSource},
     token::AccessToken,
 };
 
@@ -122,6 +122,19 @@ impl RefreshToken {
         self
     }
 
+    /// Says that the server takes a refresh token that is sent again: it doesn't rotate them, or grants a
+    /// grace period. By default that isn't known.
+    ///
+    /// It matters where the source is [`shared`](TokenSource::shared), and a redemption was cut off
+    /// before its answer was written down: then the refresh token is sent again, instead of failing
+    /// with [`PossiblyRotated`](crate::PossiblyRotated). At a server that is stricter than this says,
+    /// that ends the login.
+    #[must_use]
+    pub fn tolerates_replay(self) -> Self {
+        self.shared.set_tolerates_replay();
+        self
+    }
+
     /// Sets what keeps a new refresh token, for all clones; by default it is kept in memory only,
     /// and a restart of the program needs a new login where the server rotates.
     ///
@@ -148,7 +161,10 @@ impl RefreshToken {
 
 impl TokenSource for RefreshToken {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
-        self.shared.token(&self.wanted, demand.rejected()).await
+        match demand.entrusted() {
+            Some(entrusted) => self.shared.redeem_entrusted(&self.wanted, entrusted).await,
+            None => self.shared.token(&self.wanted, demand.rejected()).await,
+        }
     }
 
     /// Revokes the refresh token, and then the access tokens that are known, as not every server
@@ -160,6 +176,14 @@ impl TokenSource for RefreshToken {
     /// tried again.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
         self.shared.revoke(held).await
+    }
+
+    /// Access tokens of different scopes lie in one record: the refresh token is the same.
+    fn identify(&self, identity: &mut Identity) {
+        identity.part("grant", "refresh_token");
+        self.wanted.each(|name, value| identity.wish(name, value));
+        self.shared.endpoint.identify(identity);
+        identity.redeems(self.shared.login());
     }
 }
 

@@ -9,7 +9,12 @@ use super::{
     holding::{Granted, Holding, Pair},
     rotation,
 };
-use crate::{endpoint::TokenKind, secret::SecretString, source::TokenError, token::AccessToken};
+use crate::{
+    endpoint::{EndpointError, TokenKind},
+    secret::SecretString,
+    source::{Entrusted, TokenError},
+    token::AccessToken,
+};
 
 impl Shared {
     /// Gets an access token other than the `rejected` one.
@@ -152,6 +157,60 @@ impl Shared {
             self.acknowledge(id, &pair).await?;
         }
         Ok(granted)
+    }
+
+    /// One token request for the refresh token that a store keeps. What it brings is that store's.
+    pub(super) async fn redeem_entrusted(
+        &self,
+        wanted: &Wanted,
+        entrusted: &Entrusted,
+    ) -> Result<AccessToken, TokenError> {
+        let redeemed = self.send_entrusted(wanted, entrusted).await;
+        if let Err(error) = &redeemed
+            && error
+                .get_ref()
+                .downcast_ref()
+                .is_none_or(EndpointError::nothing_was_done)
+        {
+            entrusted.leave_untouched();
+        }
+        let (token, refresh_token) = redeemed?;
+        if let (Some(hook), Some(refresh_token)) = (self.hook(), refresh_token) {
+            rotation::hand_over(refresh_token, token.clone(), &hook).await?;
+        }
+        Ok(token)
+    }
+
+    async fn send_entrusted(
+        &self,
+        wanted: &Wanted,
+        entrusted: &Entrusted,
+    ) -> Result<(AccessToken, Option<SecretString>), TokenError> {
+        let Some(refresh_token) = entrusted.refresh_token() else {
+            return Err(lack(Lack::Empty));
+        };
+        check(refresh_token).map_err(lack)?;
+        let grant = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", refresh_token),
+        ];
+        let params = wanted.with(&grant)?;
+        let is_new = |new: &SecretString| **new != **refresh_token;
+        match self.endpoint.refresh(&params).await {
+            Ok(response) => {
+                let new = response.refresh_token.filter(is_new);
+                if let Some(new) = &new {
+                    entrusted.bring(new.clone());
+                }
+                Ok((response.token, new))
+            }
+            Err((error, brought)) => {
+                if let Some(new) = brought.filter(is_new) {
+                    entrusted.bring(new);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Lets the hook keep a new pair; only then it may be used.

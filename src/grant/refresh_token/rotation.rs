@@ -51,9 +51,19 @@ impl fmt::Debug for Rotation {
 
 /// Hands the pair to the hook, and waits until it is kept.
 pub(super) async fn keep(pair: &Pair, hook: &Hook) -> Result<(), TokenError> {
+    let refresh_token = pair.refresh_token.clone();
+    hand_over(refresh_token, pair.granted.token.clone(), hook).await
+}
+
+/// The same for a pair that a store keeps.
+pub(super) async fn hand_over(
+    refresh_token: SecretString,
+    access_token: AccessToken,
+    hook: &Hook,
+) -> Result<(), TokenError> {
     let rotation = Rotation {
-        refresh_token: pair.refresh_token.clone(),
-        access_token: pair.granted.token.clone(),
+        refresh_token,
+        access_token,
     };
     // A hook may panic before there is a future to poll.
     let keeping = async { hook(rotation).await };

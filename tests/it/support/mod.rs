@@ -6,6 +6,7 @@ pub mod body;
 pub mod canary;
 pub mod case;
 pub mod endpoint;
+pub mod faulty_store;
 #[cfg(feature = "https-client")]
 pub mod grpc;
 #[cfg(feature = "https-client")]
@@ -32,7 +33,10 @@ pub mod well_known;
 #[cfg(feature = "https-client")]
 pub mod wire;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 /// Lets every task that can run do so, without moving the clock.
 pub async fn settle() {
@@ -53,4 +57,11 @@ pub fn paused<T>(future: impl Future<Output = T>) -> T {
 
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// A wall clock that goes with the paused one, from this date on.
+pub fn wall_clock(date: &str) -> impl Fn() -> SystemTime + Clone + Send + Sync + 'static {
+    let date = httpdate::parse_http_date(date).unwrap();
+    let start = tokio::time::Instant::now();
+    move || date + start.elapsed()
 }

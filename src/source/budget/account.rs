@@ -1,0 +1,223 @@
+//! What was spent, and whether one more may be.
+
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
+
+use super::period::{Per, Period};
+
+/// How a [budget](crate::TokenSource::budget) is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Pace {
+    /// As tokens are needed, until it is spent.
+    #[default]
+    Greedy,
+    /// Evenly: as long as more is spent than the time that has passed allows, a token isn't renewed
+    /// ahead of its end. A token that somebody waits for is fetched all the same.
+    Even,
+}
+
+/// What a budget allows.
+#[derive(Debug, Clone)]
+pub(super) struct Terms {
+    pub(super) requests: u32,
+    pub(super) per: Per,
+    pub(super) pace: Pace,
+    pub(super) reserve: u32,
+}
+
+/// What a token request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A server refused the token at hand.
+    Refused,
+    /// There is none.
+    Missing,
+    /// The one at hand serves on meanwhile.
+    Ahead,
+}
+
+/// The count of one period.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// When the period began; `None` before the first request.
+    pub(super) start: Option<SystemTime>,
+    pub(super) spent: u32,
+}
+
+/// Not now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Denied {
+    pub(super) spent: u32,
+    pub(super) next: SystemTime,
+}
+
+impl Account {
+    /// The same count as of `now`, and the period. A clock that was set back begins none anew.
+    pub(super) fn at(self, now: SystemTime, terms: &Terms) -> (Self, Period) {
+        let begun = self.start.filter(|start| now < *start);
+        let period = terms.per.period(begun.unwrap_or(now), self.start);
+        let spent = if self.start == Some(period.start) {
+            self.spent
+        } else {
+            0
+        };
+        let account = Self {
+            start: Some(period.start),
+            spent,
+        };
+        (account, period)
+    }
+
+    /// One more token request.
+    pub(super) fn spend(self, terms: &Terms, need: Need, now: SystemTime) -> Result<Self, Denied> {
+        let (mut account, period) = self.at(now, terms);
+        let ordinary = terms.requests.saturating_sub(terms.reserve);
+        let most = match need {
+            Need::Refused => terms.requests,
+            Need::Missing | Need::Ahead => ordinary,
+        };
+        let denied = |next| {
+            Err(Denied {
+                spent: account.spent,
+                next,
+            })
+        };
+        if account.spent >= most {
+            return denied(period.end);
+        }
+        if need == Need::Ahead && terms.pace == Pace::Even {
+            let schedule = account.on_schedule(period, ordinary);
+            if now < schedule {
+                return denied(schedule);
+            }
+        }
+        account.spent = account.spent.saturating_add(1);
+        Ok(account)
+    }
+
+    pub(super) fn refund(mut self, requests: u32) -> Self {
+        self.spent = self.spent.saturating_sub(requests);
+        self
+    }
+
+    /// The larger count of the later period.
+    pub(super) fn max(self, other: Self) -> Self {
+        let order = |account: &Self| (account.start, account.spent);
+        if order(&self) < order(&other) {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// When the requests so far would have been made, evenly.
+    fn on_schedule(self, period: Period, ordinary: u32) -> SystemTime {
+        let length = period.end.duration_since(period.start).unwrap_or_default();
+        let each = length.checked_div(ordinary).unwrap_or(length);
+        let used = each.saturating_mul(self.spent);
+        period.start.checked_add(used).unwrap_or(period.end)
+    }
+
+    pub(super) fn written(self) -> Vec<u8> {
+        let start = self.start.and_then(|start| {
+            let since = start.duration_since(SystemTime::UNIX_EPOCH);
+            Some(since.ok()?.as_millis())
+        });
+        let (start, spent) = (start.unwrap_or_default(), self.spent);
+        format!("budget=1&start={start}&spent={spent}").into_bytes()
+    }
+
+    /// `None` if this wasn't written by [`written`](Self::written).
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let text = text.strip_prefix("budget=1&start=")?;
+        let (start, spent) = text.split_once("&spent=")?;
+        let start = Duration::from_millis(u64::from_str(start).ok()?);
+        Some(Self {
+            start: Some(SystemTime::UNIX_EPOCH.checked_add(start)?),
+            spent: u32::from_str(spent).ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "test times are small")]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
+    }
+
+    fn terms(pace: Pace) -> Terms {
+        Terms {
+            requests: 10,
+            per: Per::Hour,
+            pace,
+            reserve: 2,
+        }
+    }
+
+    fn spent(times: u32, at: SystemTime) -> Account {
+        let mut account = Account::default();
+        for _ in 0..times {
+            account = account
+                .spend(&terms(Pace::Greedy), Need::Refused, at)
+                .unwrap();
+        }
+        account
+    }
+
+    #[test]
+    fn the_reserve_is_for_refusals() {
+        let terms = terms(Pace::Greedy);
+        let now = at(3_600);
+        for need in [Need::Missing, Need::Ahead] {
+            assert!(spent(7, now).spend(&terms, need, now).is_ok());
+            let denied = spent(8, now).spend(&terms, need, now).unwrap_err();
+            assert_eq!((denied.spent, denied.next), (8, at(7_200)));
+        }
+        assert!(spent(9, now).spend(&terms, Need::Refused, now).is_ok());
+        assert!(spent(10, now).spend(&terms, Need::Refused, now).is_err());
+    }
+
+    #[test]
+    fn the_next_period_begins_with_nothing_spent_and_a_clock_that_is_set_back_begins_none() {
+        let terms = terms(Pace::Greedy);
+        let full = spent(10, at(3_600));
+        assert_eq!(
+            full.spend(&terms, Need::Missing, at(7_200)).unwrap().spent,
+            1
+        );
+        assert!(full.spend(&terms, Need::Refused, at(3_599)).is_err());
+        assert!(full.spend(&terms, Need::Refused, at(7_199)).is_err());
+    }
+
+    #[test]
+    fn an_even_pace_puts_off_what_is_ahead_of_time_and_nothing_else() {
+        let terms = terms(Pace::Even);
+        let account = spent(4, at(3_600));
+        // 8 in an hour: one each 450 s.
+        let denied = account.spend(&terms, Need::Ahead, at(3_600)).unwrap_err();
+        assert_eq!(denied.next, at(3_600 + 4 * 450));
+        assert!(account.spend(&terms, Need::Ahead, denied.next).is_ok());
+        assert!(account.spend(&terms, Need::Missing, at(3_600)).is_ok());
+        assert!(
+            Account::default()
+                .spend(&terms, Need::Ahead, at(3_600))
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let account = spent(3, at(3_600));
+        assert_eq!(Account::read(&account.written()), Some(account));
+        for bad in ["", "budget=2&start=1&spent=1", "budget=1&start=x&spent=1"] {
+            assert_eq!(Account::read(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

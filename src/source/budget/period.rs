@@ -1,0 +1,156 @@
+//! When a count begins anew.
+
+use std::time::{Duration, SystemTime};
+
+/// The time that a [budget](crate::TokenSource::budget) is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    /// A calendar month, in UTC.
+    Month,
+    /// A day, in UTC.
+    Day,
+    /// An hour of the clock.
+    Hour,
+    /// So long, from the first token request on; at least a second.
+    Duration(Duration),
+}
+
+impl From<Duration> for Per {
+    fn from(time: Duration) -> Self {
+        Self::Duration(time)
+    }
+}
+
+/// From when to when the same count goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Period {
+    pub(super) start: SystemTime,
+    pub(super) end: SystemTime,
+}
+
+const HOUR: u64 = 60 * 60;
+const DAY: u64 = 24 * HOUR;
+
+impl Per {
+    /// The period that `now` lies in, where the one before began at `last`.
+    pub(super) fn period(self, now: SystemTime, last: Option<SystemTime>) -> Period {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let secs = since.unwrap_or_default().as_secs();
+        match self {
+            Self::Month => month(secs / DAY),
+            Self::Day => whole(secs, DAY),
+            Self::Hour => whole(secs, HOUR),
+            Self::Duration(time) => {
+                let time = time.max(Duration::from_secs(1));
+                let end_of = |start: SystemTime| start.checked_add(time).unwrap_or(start);
+                let goes_on = last.filter(|last| now < end_of(*last));
+                let start = goes_on.unwrap_or(now);
+                Period {
+                    start,
+                    end: end_of(start),
+                }
+            }
+        }
+    }
+}
+
+fn at(secs: u64) -> SystemTime {
+    let since = Duration::from_secs(secs);
+    let at = SystemTime::UNIX_EPOCH.checked_add(since);
+    at.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn whole(secs: u64, unit: u64) -> Period {
+    let start = secs.saturating_sub(secs.checked_rem(unit).unwrap_or_default());
+    Period {
+        start: at(start),
+        end: at(start.saturating_add(unit)),
+    }
+}
+
+/// The month of this day since the epoch.
+fn month(day: u64) -> Period {
+    let (mut first, mut year, mut month) = (0_u64, 1970_u64, 0_usize);
+    loop {
+        let next = first.saturating_add(days(year, month));
+        if day < next {
+            return Period {
+                start: at(first.saturating_mul(DAY)),
+                end: at(next.saturating_mul(DAY)),
+            };
+        }
+        first = next;
+        month = month.saturating_add(1);
+        if month == 12 {
+            (year, month) = (year.saturating_add(1), 0);
+        }
+    }
+}
+
+fn days(year: u64, month: usize) -> u64 {
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        1 if is_leap => 29,
+        1 => 28,
+        3 | 5 | 8 | 10 => 30,
+        _ => 31,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "test times are small")]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> SystemTime {
+        httpdate::parse_http_date(text).unwrap()
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        for (now, start, end) in [
+            (
+                "Thu, 01 Jan 1970 00:00:00 GMT",
+                "Thu, 01 Jan 1970 00:00:00 GMT",
+                "Sun, 01 Feb 1970 00:00:00 GMT",
+            ),
+            (
+                "Thu, 29 Feb 2024 23:59:59 GMT",
+                "Thu, 01 Feb 2024 00:00:00 GMT",
+                "Fri, 01 Mar 2024 00:00:00 GMT",
+            ),
+            (
+                "Mon, 01 Feb 2100 00:00:00 GMT",
+                "Mon, 01 Feb 2100 00:00:00 GMT",
+                "Mon, 01 Mar 2100 00:00:00 GMT",
+            ),
+            (
+                "Thu, 31 Dec 2026 12:00:00 GMT",
+                "Tue, 01 Dec 2026 00:00:00 GMT",
+                "Fri, 01 Jan 2027 00:00:00 GMT",
+            ),
+        ] {
+            let period = Per::Month.period(parsed(now), None);
+            assert_eq!(
+                (period.start, period.end),
+                (parsed(start), parsed(end)),
+                "{now}"
+            );
+        }
+    }
+
+    #[test]
+    fn days_and_hours_are_those_of_the_clock_and_other_times_begin_with_the_first_request() {
+        let now = parsed("Mon, 30 Nov 2026 13:45:10 GMT");
+        let day = Per::Day.period(now, None);
+        assert_eq!(day.start, parsed("Mon, 30 Nov 2026 00:00:00 GMT"));
+        assert_eq!(day.end, parsed("Tue, 01 Dec 2026 00:00:00 GMT"));
+        let hour = Per::Hour.period(now, Some(day.start));
+        assert_eq!(hour.start, parsed("Mon, 30 Nov 2026 13:00:00 GMT"));
+        let minutes = Duration::from_secs(600);
+        let per = Per::from(minutes);
+        assert_eq!(per.period(now, None).start, now);
+        assert_eq!(per.period(now + minutes / 2, Some(now)).end, now + minutes);
+        assert_eq!(per.period(now + minutes, Some(now)).start, now + minutes);
+    }
+}

@@ -1,0 +1,72 @@
+//! What is asked of a source.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    entrusted::Entrusted,
+    token_store::{ErasedStore, StoreKey},
+};
+use crate::token::AccessToken;
+
+/// What is asked of a [`TokenSource`](crate::TokenSource).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Demand<'a> {
+    rejected: Option<&'a AccessToken>,
+    held: Option<&'a AccessToken>,
+    sharing: Option<Sharing<'a>>,
+}
+
+/// What a shared source lends to the one inside.
+#[derive(Clone, Copy)]
+pub(super) struct Sharing<'a> {
+    pub(super) store: &'a Arc<dyn ErasedStore>,
+    pub(super) key: &'a StoreKey,
+    pub(super) entrusted: &'a Entrusted,
+}
+
+impl<'a> Demand<'a> {
+    /// The token that a server has just refused, or that a caller wants a newer one than
+    /// ([`Fresh`](crate::Fresh)), if any: a source that caches must not hand it back.
+    pub fn rejected(&self) -> Option<&'a AccessToken> {
+        self.rejected
+    }
+
+    /// The token that serves on meanwhile, if any: it is to be renewed ahead of time, and nobody waits.
+    pub fn held(&self) -> Option<&'a AccessToken> {
+        self.held
+    }
+
+    pub(crate) fn instead_of(rejected: Option<&'a AccessToken>) -> Self {
+        Self {
+            rejected,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn while_held(mut self, held: Option<&'a AccessToken>) -> Self {
+        self.held = held;
+        self
+    }
+
+    pub(super) fn in_a_share(mut self, sharing: Sharing<'a>) -> Self {
+        self.sharing = Some(sharing);
+        self
+    }
+
+    pub(super) fn sharing(&self) -> Option<Sharing<'a>> {
+        self.sharing
+    }
+
+    /// What a store keeps for a source that redeems refresh tokens, where it is shared.
+    pub(crate) fn entrusted(&self) -> Option<&'a Entrusted> {
+        self.sharing.map(|sharing| sharing.entrusted)
+    }
+}
+
+impl fmt::Debug for Sharing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sharing")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,405 @@
+//! *Sharing a login*: a refresh token is redeemed once, whoever is killed or stopped in the middle of it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{task::JoinSet, time::advance};
+use tower_oauth::{
+    Demand, NoRefreshToken, PossiblyRotated, RefreshToken, Secret, Shared, TokenCache, TokenError,
+    TokenSource,
+    store::{Leased, Memory, Record, StoreError, TokenStore, Written},
+};
+
+use crate::support::{
+    faulty_store::{Faulty, Write},
+    rotating::{
+        Answer::{InvalidGrant, Keep, Lost, RotateWithBadAccess, Unavailable, Unheard},
+        Rotating,
+    },
+    secs, settle,
+};
+
+type Process = Shared<RefreshToken>;
+
+/// A process that begins with `r1` and no more than the store.
+fn process(server: &Rotating, store: &(impl TokenStore + Clone)) -> Process {
+    server.source("r1").shared(store.clone())
+}
+
+async fn ask(source: &Process) -> Result<String, TokenError> {
+    let token = source.token(Demand::default()).await?;
+    Ok(token.expose_secret().to_owned())
+}
+
+/// Each call gets a newer token.
+async fn anew(cache: &TokenCache) -> Result<String, TokenError> {
+    cache.invalidate();
+    let token = cache.get().await?;
+    Ok(token.expose_secret().to_owned())
+}
+
+fn is_possibly_rotated(error: &TokenError) -> bool {
+    error.get_ref().is::<PossiblyRotated>() && !error.is_transient()
+}
+
+// rules 80, F23
+#[tokio::test(start_paused = true)]
+async fn many_processes_redeem_each_refresh_token_once() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let mut processes = JoinSet::new();
+    for _ in 0..8 {
+        let cache = TokenCache::from(process(&server, &store));
+        processes.spawn(async move {
+            for _ in 0..50 {
+                anew(&cache).await.unwrap();
+            }
+        });
+    }
+    processes.join_all().await;
+    assert_eq!(server.reused(), Vec::<String>::new());
+    let mut redeemed = server.redeemed();
+    let requests = redeemed.len();
+    redeemed.sort();
+    redeemed.dedup();
+    assert_eq!(redeemed.len(), requests);
+    assert!(requests >= 50, "{requests}");
+}
+
+#[tokio::test]
+async fn a_process_that_starts_later_goes_on_where_the_others_are() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let cache = TokenCache::from(process(&server, &store));
+    for n in 1..4 {
+        assert_eq!(anew(&cache).await.unwrap(), format!("a{n}"));
+    }
+    let later = TokenCache::from(process(&server, &store));
+    assert_eq!(later.get().await.unwrap().expose_secret(), "a3");
+    assert_eq!(anew(&later).await.unwrap(), "a4");
+    assert_eq!(server.redeemed(), ["r1", "r2", "r3", "r4"]);
+}
+
+#[tokio::test]
+async fn clones_with_different_scopes_share_the_refresh_token_and_no_access_token() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let with = |scope: &str| server.source("r1").scope(scope).shared(store.clone());
+    assert_eq!(ask(&with("read")).await.unwrap(), "a1");
+    assert_eq!(ask(&with("write")).await.unwrap(), "a2");
+    assert_eq!(ask(&with("read")).await.unwrap(), "a1");
+    assert_eq!(ask(&with("write")).await.unwrap(), "a2");
+    assert_eq!(server.redeemed(), ["r1", "r2"]);
+}
+
+/// Runs `source` on a runtime of its own that ends where the server has been asked, as a process does
+/// that is killed.
+fn killed_in_the_middle(server: &Rotating, source: Process) {
+    let gate = server.gate();
+    let before = server.requests();
+    let server = server.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let call = tokio::spawn(async move { ask(&source).await });
+            while server.requests() == before {
+                tokio::task::yield_now().await;
+            }
+            call.abort();
+        });
+        drop(runtime);
+    })
+    .join()
+    .unwrap();
+    gate.add_permits(1000);
+}
+
+// rule F25
+#[tokio::test(start_paused = true)]
+async fn who_finds_an_intent_without_an_outcome_says_so_and_never_sends_the_refresh_token_again() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    killed_in_the_middle(&server, process(&server, &store));
+    let cache = TokenCache::from(process(&server, &store));
+    for _ in 0..20 {
+        let error = cache.get().await.unwrap_err();
+        assert!(is_possibly_rotated(&error), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("log in again"), "{message}");
+        assert!(message.contains("killed or stopped"), "{message}");
+        advance(secs(60)).await;
+    }
+    assert_eq!(server.redeemed(), ["r1"]);
+    // Who logs in again has another refresh token to begin with.
+    server.log_in("s1");
+    let source = server.source("s1").shared(store);
+    assert_eq!(ask(&source).await.unwrap(), "a2");
+    assert_eq!(server.reused(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_login_takes_the_place_of_a_named_one_without_a_restart() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let seed = Arc::new(Mutex::new(String::from("r1")));
+    let named = || {
+        let seed = Arc::clone(&seed);
+        let seed = Secret::provided_by(move || Ok(seed.lock().unwrap().clone()));
+        server.source(seed).shared(store.clone()).named("alice")
+    };
+    assert_eq!(ask(&named()).await.unwrap(), "a1");
+    killed_in_the_middle(&server, {
+        // r2 is out of luck.
+        let source = named();
+        advance(secs(4000)).await;
+        source.wall_clock(|| std::time::SystemTime::now() + secs(4000))
+    });
+    let survivor = named().wall_clock(|| std::time::SystemTime::now() + secs(4000));
+    assert!(is_possibly_rotated(&ask(&survivor).await.unwrap_err()));
+    server.log_in("s1");
+    *seed.lock().unwrap() = "s1".into();
+    assert_eq!(ask(&survivor).await.unwrap(), "a3");
+    // A process that was configured long ago brings nothing back.
+    let stale = server.source("r1").shared(store.clone()).named("alice");
+    assert_eq!(ask(&stale).await.unwrap(), "a3");
+    let cache = TokenCache::from(stale);
+    cache.get().await.unwrap();
+    assert_eq!(anew(&cache).await.unwrap(), "a4");
+    assert_eq!(server.reused(), Vec::<String>::new());
+    assert_eq!(server.redeemed(), ["r1", "r2", "s1", "r4"]);
+}
+
+// rule F24
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.set_stopped(true);
+    let gate = server.gate();
+    let slow = process(&server, &store);
+    let slow = tokio::spawn(async move { ask(&slow).await });
+    settle().await;
+    advance(secs(11)).await;
+    // Its lease is over, but nobody redeems the same again.
+    let other = process(&server, &store);
+    assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
+    gate.add_permits(1000);
+    assert_eq!(slow.await.unwrap().unwrap(), "a1");
+    // And all are well again.
+    assert_eq!(ask(&other).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+// rule F24
+#[tokio::test(start_paused = true)]
+async fn a_late_writer_is_fenced_off_by_a_new_login() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.set_stopped(true);
+    let gate = server.gate();
+    let named = |seed: &str| server.source(seed).shared(store.clone()).named("alice");
+    let slow = named("r1");
+    let slow = tokio::spawn(async move { ask(&slow).await });
+    settle().await;
+    advance(secs(11)).await;
+    server.log_in("s1");
+    let fast = named("s1");
+    let fast = tokio::spawn(async move { ask(&fast).await });
+    settle().await;
+    assert_eq!(server.redeemed(), ["r1", "s1"]);
+    store.set_stopped(false);
+    gate.add_permits(1000);
+    // The slow one takes what the new login brought.
+    assert_eq!(slow.await.unwrap().unwrap(), fast.await.unwrap().unwrap());
+    assert_eq!(ask(&named("s1")).await.unwrap(), "a2");
+    assert!(store.text().await.contains("refresh_token=r3"));
+    assert_eq!(server.reused(), Vec::<String>::new());
+}
+
+// rule F25
+#[tokio::test(start_paused = true)]
+async fn a_pair_that_the_store_did_not_take_is_kept_and_written_before_it_is_used() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let one = process(&server, &store);
+    // The intent is written, and then nothing any more.
+    store.script([
+        Write::Works,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+    ]);
+    let error = ask(&one).await.unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("didn't take it"), "{error}");
+    // Others don't send the old one again meanwhile.
+    let other = process(&server, &store);
+    assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
+    settle().await;
+    advance(secs(30)).await;
+    settle().await;
+    assert_eq!(ask(&other).await.unwrap(), "a1");
+    assert_eq!(ask(&one).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+// rule F25
+#[tokio::test(start_paused = true)]
+async fn whatever_write_fails_no_refresh_token_is_sent_twice_and_none_is_lost() {
+    for broken in 0..4 {
+        for write in [Write::Fails, Write::LosesItsAnswer] {
+            let (server, store) = (Rotating::start(), Faulty::new());
+            let mut script = vec![Write::Works; broken];
+            script.push(write);
+            store.script(script);
+            let caches = [(); 2].map(|()| TokenCache::from(process(&server, &store)));
+            let mut tokens = 0;
+            for _ in 0..40 {
+                for cache in &caches {
+                    tokens += usize::from(anew(cache).await.is_ok());
+                }
+                advance(secs(10)).await;
+            }
+            assert_eq!(server.reused(), Vec::<String>::new(), "{broken} {write:?}");
+            assert!(tokens > 60, "{broken} {write:?}: {tokens}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_forgot_the_login_gets_it_back() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let cache = TokenCache::from(process(&server, &store));
+    anew(&cache).await.unwrap();
+    anew(&cache).await.unwrap();
+    store.forget();
+    assert_eq!(anew(&cache).await.unwrap(), "a3");
+    let other = process(&server, &store);
+    assert_eq!(ask(&other).await.unwrap(), "a3");
+    assert_eq!(server.redeemed(), ["r1", "r2", "r3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_refresh_token_is_redeemed_alone_while_the_store_is_down() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.set_down(true);
+    let alone = tower_oauth::OnStoreLoss::FetchAlone;
+    let source = process(&server, &store).on_store_loss(alone);
+    let error = ask(&source).await.unwrap_err();
+    assert!(error.get_ref().is::<StoreError>() && error.is_transient());
+    assert_eq!(server.requests(), 0);
+    store.set_down(false);
+    assert_eq!(ask(&source).await.unwrap(), "a1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_certainly_was_not_redeemed_is_sent_again_and_what_may_have_been_is_not() {
+    for (answer, again) in [
+        (Unavailable, true),
+        (InvalidGrant, true),
+        (Keep(""), true),
+        (RotateWithBadAccess, true),
+        (Unheard, false),
+        (Lost, false),
+    ] {
+        let (server, store) = (Rotating::start(), Memory::new());
+        server.script([answer]);
+        let source = process(&server, &store);
+        let _ = ask(&source).await;
+        let outcome = ask(&process(&server, &store)).await;
+        match outcome {
+            Ok(_) => assert!(again, "{answer:?}"),
+            Err(error) => assert!(!again && is_possibly_rotated(&error), "{answer:?}: {error}"),
+        }
+        assert_eq!(server.reused(), Vec::<String>::new(), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_tolerates_it_gets_a_refresh_token_again() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    server.script([Unheard]);
+    let source = server.source("r1").tolerates_replay();
+    let source = source.shared(store.clone());
+    assert!(ask(&source).await.unwrap_err().is_transient());
+    assert_eq!(ask(&source).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1", "r1"]);
+}
+
+#[tokio::test]
+async fn a_login_that_is_kept_by_a_hook_needs_a_name() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let pairs = Arc::new(Mutex::new(Vec::new()));
+    let hooked = || {
+        let pairs = Arc::clone(&pairs);
+        server.source("r1").on_rotation(move |pair| {
+            pairs.lock().unwrap().push(pair.refresh_token().to_owned());
+            async { Ok(()) }
+        })
+    };
+    let error = ask(&hooked().shared(store.clone())).await.unwrap_err();
+    assert!(!error.is_transient());
+    assert!(error.to_string().contains(".named("), "{error}");
+    assert_eq!(server.requests(), 0);
+    let source = hooked().shared(store).named("alice");
+    assert_eq!(ask(&source).await.unwrap(), "a1");
+    assert_eq!(*pairs.lock().unwrap(), ["r2"]);
+}
+
+#[tokio::test]
+async fn a_login_must_not_share_its_record_with_another_source() {
+    let server = Rotating::start();
+    let both = server.source("r1").or_else(server.source("r1"));
+    let source = both.shared(Memory::new()).named("both");
+    let error = source.token(Demand::default()).await.unwrap_err();
+    assert!(!error.is_transient());
+    assert!(
+        error.to_string().contains("share each by itself"),
+        "{error}"
+    );
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_source_without_a_refresh_token_says_so() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let source = server.source("").shared(store.clone());
+    let error = ask(&source).await.unwrap_err();
+    assert!(error.get_ref().is::<NoRefreshToken>(), "{error}");
+    let named = server.source("").shared(store).named("alice");
+    let error = ask(&named).await.unwrap_err();
+    assert!(error.get_ref().is::<NoRefreshToken>(), "{error}");
+    assert_eq!(server.requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_whose_process_is_at_work_is_waited_for() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let gate = server.gate();
+    let processes = [(); 4].map(|()| process(&server, &store));
+    let mut calls = JoinSet::new();
+    for process in processes {
+        calls.spawn(async move { ask(&process).await.unwrap() });
+    }
+    settle().await;
+    advance(secs(20)).await;
+    gate.add_permits(1);
+    for token in calls.join_all().await {
+        assert_eq!(token, "a1");
+    }
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_took_over_stops_whoever_sent_nothing_yet() {
+    // The fence is what the intent is written with, so a process that stood still between its lease
+    // and its intent sends nothing.
+    let store = Memory::new();
+    let key = tower_oauth::store::StoreKey::named("x");
+    let Ok(Leased::Granted(old)) = store.lease(&key, "old", Duration::ZERO).await else {
+        panic!("it is free");
+    };
+    let Ok(Leased::Granted(_)) = store.lease(&key, "new", secs(10)).await else {
+        panic!("it is over");
+    };
+    let record = Record::new(1, b"x".to_vec(), None);
+    let written = store.compare_and_set(&key, None, &record, Some(old.fence()));
+    assert_eq!(written.await.unwrap(), Written::Fenced);
+}
