@@ -75,6 +75,7 @@ mod runtimes;
 mod secrets;
 mod shared_logins;
 mod sharing;
+mod stores;
 #[cfg(unix)]
 mod token_files;
 #[cfg(feature = "https-client")]
