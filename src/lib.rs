@@ -2,7 +2,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // The docs name what features add; they are made with all of them.
 #![cfg_attr(
-    not(all(feature = "https-client", feature = "jwt", feature = "loopback")),
+    not(all(
+        feature = "file",
+        feature = "https-client",
+        feature = "jwt",
+        feature = "loopback",
+        feature = "redis"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 

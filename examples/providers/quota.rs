@@ -1,5 +1,6 @@
-//! A provider that sells 1,000 tokens a month: a token is used while it is valid, and an idle
-//! program asks for none.
+//! A provider that sells 1,000 tokens a month: a token is used while it is valid, an idle program asks
+//! for none, and none is asked for beyond what was paid. Where several processes share the quota, they
+//! share a store as well (`.shared(…)`).
 #![allow(clippy::print_stdout, missing_docs, reason = "a program")]
 
 mod look_alike;
@@ -9,7 +10,10 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{Service, ServiceBuilder, ServiceExt};
-use tower_oauth::{BoxError, ClientAuth, ClientCredentials, OAuthLayer, TokenCache, TokenEndpoint};
+use tower_oauth::{
+    BoxError, ClientAuth, ClientCredentials, OAuthLayer, Per, TokenCache, TokenEndpoint,
+    TokenSource,
+};
 
 pub use look_alike::{CLIENT_ID, CLIENT_SECRET, LookAlike};
 
@@ -18,10 +22,9 @@ pub async fn run(provider: &LookAlike) -> Result<Vec<StatusCode>, BoxError> {
         .client_auth(ClientAuth::post(CLIENT_ID, CLIENT_SECRET))
         .param("audience", "https://prices.example/")
         .build()?;
+    let source = ClientCredentials::new(endpoint).budget(1_000, Per::Month);
     // Renewed when it must be, not ahead of time: the fewest tokens there can be.
-    let cache = TokenCache::builder(ClientCredentials::new(endpoint))
-        .thrifty()
-        .build();
+    let cache = TokenCache::builder(source).thrifty().build();
     let oauth = OAuthLayer::for_origin(&*provider.origin, cache)?;
     let hyper = Client::builder(TokioExecutor::new()).build_http();
     let mut client = ServiceBuilder::new().layer(oauth).service(hyper);

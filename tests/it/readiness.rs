@@ -283,27 +283,36 @@ fn an_error_of_readiness_on_the_second_send_is_the_callers_and_leaves_the_token_
 
 #[test]
 fn the_second_send_has_the_newest_token_there_is_once_it_may_go() {
-    paused(async {
-        let cache = TokenCache::from(numbered(secs(3600)).1);
-        let layer = OAuthLayer::for_origin(ORIGIN, cache.clone()).unwrap();
-        let server = Server::new(|send, request: Request<ReplayBody<Plain>>| async move {
-            let expected = if send == 1 { "token-1" } else { "token-3" };
-            assert_eq!(token_of(request.headers()), expected);
-            Ok(answer(if send == 1 { 401 } else { 200 }))
-        });
-        let mut steps = vec![Step::Pause; 10_000];
-        steps.insert(0, Step::Ready);
-        let inner = Readiness::new(Probe::new(server), &steps);
-        let waiting = tokio::spawn(put(layer.layer(inner.clone())));
-        while cache.get().await.unwrap().expose_secret() != "token-2" {
-            tokio::task::yield_now().await;
-        }
-        // While it waits to be let in again, its token is refused elsewhere.
-        cache.invalidate();
-        cache.ready().await.unwrap();
-        assert!(!inner.is_through());
-        assert_eq!(waiting.await.unwrap().unwrap(), 200);
+    for is_due in [false, true] {
+        paused(the_second_send_has_the_newest_token(is_due));
+    }
+}
+
+async fn the_second_send_has_the_newest_token(is_due: bool) {
+    let cache = TokenCache::from(numbered(secs(3600)).1);
+    let layer = OAuthLayer::for_origin(ORIGIN, cache.clone()).unwrap();
+    let server = Server::new(|send, request: Request<ReplayBody<Plain>>| async move {
+        let expected = if send == 1 { "token-1" } else { "token-3" };
+        assert_eq!(token_of(request.headers()), expected);
+        Ok(answer(if send == 1 { 401 } else { 200 }))
     });
+    let mut steps = vec![Step::Pause; 10_000];
+    steps.insert(0, Step::Ready);
+    let inner = Readiness::new(Probe::new(server), &steps);
+    let waiting = tokio::spawn(put(layer.layer(inner.clone())));
+    while cache.get().await.unwrap().expose_secret() != "token-2" {
+        tokio::task::yield_now().await;
+    }
+    // While it waits to be let in again, its token is refused elsewhere.
+    cache.invalidate();
+    cache.ready().await.unwrap();
+    if is_due {
+        // And the one after that is to be renewed, by whoever asks next.
+        tokio::time::advance(secs(3500)).await;
+        settle().await;
+    }
+    assert!(!inner.is_through());
+    assert_eq!(waiting.await.unwrap().unwrap(), 200);
 }
 
 #[test]

@@ -34,7 +34,7 @@ const LOOKS: u32 = 40;
 const LOOKS_UNHELD: u32 = 4;
 
 /// Records in one file that all processes of a machine share; any of them may be killed at any
-/// moment. `Redis` (with its feature) is for several machines.
+/// moment. [`Redis`](super::Redis) is for several machines.
 ///
 /// The file belongs on a local file system, in a folder that only the user of these processes can
 /// write to, as all of them need the same user: it and what is made beside it have the mode 0600
