@@ -263,6 +263,39 @@ async fn whatever_write_fails_no_refresh_token_is_sent_twice_and_none_is_lost() 
     }
 }
 
+// rule F25
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_could_not_be_written_takes_nobody_elses_back() {
+    for write in [Write::Fails, Write::LosesItsAnswer] {
+        let (server, store) = (Rotating::start(), Faulty::new());
+        let (one, other) = (process(&server, &store), process(&server, &store));
+        store.script([write]);
+        assert!(ask(&one).await.unwrap_err().is_transient());
+        assert_eq!(server.requests(), 0);
+        let gate = server.gate();
+        if write == Write::LosesItsAnswer {
+            // It stands there, and only the one who tried knows that nothing was sent.
+            assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
+            settle().await;
+            advance(secs(1)).await;
+            settle().await;
+        }
+        // Another process is in the middle of it, with an intent of the same generation.
+        let other = tokio::spawn(async move { ask(&other).await });
+        settle().await;
+        assert_eq!(server.redeemed(), ["r1"]);
+        for _ in 0..10 {
+            advance(secs(1)).await;
+            settle().await;
+        }
+        gate.add_permits(1000);
+        assert_eq!(other.await.unwrap().unwrap(), "a1", "{write:?}");
+        assert_eq!(ask(&one).await.unwrap(), "a1", "{write:?}");
+        assert!(store.text().await.contains("refresh_token=r2"));
+        assert_eq!(server.redeemed(), ["r1"], "{write:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_forgot_the_login_gets_it_back() {
     let (server, store) = (Rotating::start(), Faulty::new());

@@ -44,6 +44,8 @@ pub(super) enum Refresh {
     Redeeming {
         refresh_token: SecretString,
         since: SystemTime,
+        /// Whose turn it is: no two intents are the same.
+        by: String,
     },
 }
 
@@ -129,8 +131,10 @@ impl Kept {
             Refresh::Redeeming {
                 refresh_token,
                 since,
+                by,
             } => {
                 form.append_pair("refresh_token", refresh_token);
+                form.append_pair("redeeming_by", by);
                 form.append_pair("redeeming_since", &millis(*since).to_string());
             }
         }
@@ -163,14 +167,21 @@ impl Kept {
             let value = Zeroizing::new(value.into_owned());
             match &*name {
                 "refresh_token" => kept.refresh = Refresh::Ready(secret(&value)),
-                "redeeming_since" => {
+                "redeeming_by" => {
                     let Refresh::Ready(refresh_token) = kept.refresh else {
                         return None;
                     };
                     kept.refresh = Refresh::Redeeming {
                         refresh_token,
-                        since: time(&value)?,
+                        since: SystemTime::UNIX_EPOCH,
+                        by: value.to_string(),
                     };
+                }
+                "redeeming_since" => {
+                    let Refresh::Redeeming { since, .. } = &mut kept.refresh else {
+                        return None;
+                    };
+                    *since = time(&value)?;
                 }
                 "access_token" => kept.tokens.push(KeptToken {
                     tag: 0,
@@ -254,6 +265,7 @@ mod tests {
             refresh: Refresh::Redeeming {
                 refresh_token: secret("r&=% \u{e9}"),
                 since: at(5_000),
+                by: "me".into(),
             },
             ..Kept::default()
         };
@@ -289,6 +301,7 @@ mod tests {
             "format=1&tag=1",
             "format=1&access_token=a&asked=x",
             "format=1&redeeming_since=1",
+            "format=1&redeeming_by=me",
             "format=1&known=short",
         ] {
             assert!(Kept::read(bad.as_bytes()).is_none(), "{bad}");

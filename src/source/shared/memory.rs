@@ -8,14 +8,16 @@ use std::{
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{
-    super::{
-        Demand,
-        token_store::{ErasedStore, Record, StoreError, StoreKey, Written},
-    },
-    kept::{Kept, KeptToken},
+    Lost,
+    kept::{KeptToken, Refresh},
     place::Place,
+    there::There,
 };
-use crate::{clock::Clock, token::AccessToken};
+use crate::{
+    clock::Clock,
+    secret::SecretString,
+    source::token_store::{ErasedStore, Record, StoreError, StoreKey, Written},
+};
 
 /// How often a record is read anew that others change all the time.
 const MOST_LOOKS: usize = 8;
@@ -23,70 +25,118 @@ const MOST_LOOKS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The newest record that this process has seen or made. A store that has an older one, or none, has
-/// failed to write it or has forgotten it: it gets it back.
+/// What this process has seen in the store, and what it couldn't write there. Clones of a source share
+/// it.
 #[derive(Default)]
-pub(super) struct Memory(Mutex<Newest>);
+pub(super) struct Memory(Mutex<Known>);
 
 #[derive(Default)]
-struct Newest {
-    record: Option<(StoreKey, Record)>,
-    /// A task writes it back.
-    is_on_its_way: bool,
+struct Known {
+    /// Of which place the rest is.
+    key: Option<StoreKey>,
+    /// The newest record that was in the store for sure. A store that has an older one, or none, has
+    /// forgotten it, and gets it back.
+    seen: Option<Record>,
+    unsaved: Option<Unsaved>,
+    /// A task looks until the store answers.
+    is_looked_after: bool,
+}
+
+/// What is to be written as soon as that goes.
+#[derive(Clone)]
+pub(super) enum Unsaved {
+    /// What came of a redemption, in the place of its intent and of nothing else: whatever else stands
+    /// there, is newer.
+    Outcome { record: Record, over: Record },
+    /// A token that others may use, beside whatever stands there.
+    Token {
+        token: KeptToken,
+        refresh_token: Option<SecretString>,
+    },
 }
 
 impl Memory {
-    pub(super) fn newest(&self, key: &StoreKey) -> Option<Record> {
-        let newest = self.lock();
-        let (of, record) = newest.record.as_ref()?;
-        (of == key).then(|| record.clone())
+    /// As it would be in the store.
+    pub(super) fn known(&self, place: &Place) -> There {
+        let known = self.of(&place.key);
+        let there = There::of(known.seen.clone()).unwrap_or_default();
+        match &known.unsaved {
+            Some(Unsaved::Token { token, .. }) => there.with(token.clone()),
+            _ => there,
+        }
     }
 
-    pub(super) fn remember(&self, key: &StoreKey, record: Record) {
-        self.lock().record = Some((key.clone(), record));
+    /// This record is in the store.
+    pub(super) fn saw(&self, key: &StoreKey, record: Option<&Record>) {
+        let mut known = self.of(key);
+        let generation = |record: Option<&Record>| record.map(Record::generation);
+        if generation(record) >= generation(known.seen.as_ref()) {
+            known.seen = record.cloned();
+        }
     }
 
-    pub(super) fn forget(&self, key: &StoreKey) {
-        self.lock().record.take_if(|(of, _)| of == key);
+    pub(super) fn set_unsaved(&self, key: &StoreKey, unsaved: Option<Unsaved>) {
+        self.of(key).unsaved = unsaved;
     }
 
-    /// The store's record, after it was given what it lacks.
+    /// What is in the store, once that has what it lacks.
     pub(super) async fn look(
         &self,
         store: &Arc<dyn ErasedStore>,
         key: &StoreKey,
         now: SystemTime,
-    ) -> Result<Option<Record>, StoreError> {
+    ) -> Result<There, Lost> {
         for _ in 0..MOST_LOOKS {
-            let there = store.read(key).await?;
-            let generation = there.as_ref().map(Record::generation);
-            let newest = self.newest(key);
-            let Some(lacking) = newest.filter(|newest| {
-                Some(newest.generation()) > generation
-                    && newest.keep_until().is_none_or(|end| now < end)
-            }) else {
-                if let Some(there) = &there {
-                    self.remember(key, there.clone());
-                }
+            let record = store.read(key).await?;
+            let there = There::of(record).ok_or_else(|| Lost::unreadable(key))?;
+            let Some(lacking) = self.lacking(key, &there, now) else {
+                self.saw(key, there.record());
+                self.set_unsaved(key, None);
                 return Ok(there);
             };
-            match store
-                .compare_and_set(key, generation, &lacking, None)
-                .await?
-            {
-                Written::Done => return Ok(Some(lacking)),
+            let expected = there.generation();
+            match store.compare_and_set(key, expected, &lacking, None).await? {
+                Written::Done => self.saw(key, Some(&lacking)),
                 // Somebody else was faster, maybe with something newer.
                 Written::Changed | Written::Fenced => {}
             }
         }
-        Err(StoreError::unavailable(
-            "the record changes faster than it can be read",
-        ))
+        let changes = StoreError::unavailable("the record changes faster than it can be read");
+        Err(changes.into())
     }
 
-    /// Starts a task that looks until the store answers. It ends with the source, or when the record
-    /// is of no use any more.
-    pub(super) fn write_back(
+    /// The record to be written over what is there.
+    fn lacking(&self, key: &StoreKey, there: &There, now: SystemTime) -> Option<Record> {
+        let known = self.of(key);
+        let is_of_use = |record: &&Record| record.keep_until().is_none_or(|end| now < end);
+        if let Some(seen) = known.seen.as_ref().filter(is_of_use)
+            && Some(seen.generation()) > there.generation()
+        {
+            return Some(seen.clone());
+        }
+        match known.unsaved.as_ref()? {
+            Unsaved::Outcome { record, over } => there.is(over).then(|| record.clone()),
+            Unsaved::Token {
+                token,
+                refresh_token,
+            } => {
+                let theirs = there.kept.token(token.tag);
+                let is_newer = |theirs: &&KeptToken| theirs.asked >= token.asked;
+                token.worth(now)?;
+                if theirs.is_some_and(|theirs| is_newer(&theirs) && theirs.worth(now).is_some()) {
+                    return None;
+                }
+                let mut there = there.clone().with(token.clone());
+                if let Some(refresh_token) = refresh_token {
+                    there.kept.refresh = Refresh::Ready(refresh_token.clone());
+                }
+                Some(there.next_record())
+            }
+        }
+    }
+
+    /// Starts a task that looks until the store answers. It ends with the source.
+    pub(super) fn look_after(
         self: &Arc<Self>,
         store: &Arc<dyn ErasedStore>,
         key: &StoreKey,
@@ -95,7 +145,7 @@ impl Memory {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        if std::mem::replace(&mut self.lock().is_on_its_way, true) {
+        if std::mem::replace(&mut self.of(key).is_looked_after, true) {
             return;
         }
         let memory = Arc::downgrade(self);
@@ -109,74 +159,23 @@ impl Memory {
                     return;
                 };
                 if memory.look(&store, &key, clock.now().wall).await.is_ok() {
-                    memory.lock().is_on_its_way = false;
+                    memory.of(&key).is_looked_after = false;
                     return;
                 }
             }
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Newest> {
+    /// What is known of this place; where that is another one by now, as after a new login, nothing.
+    fn of(&self, key: &StoreKey) -> MutexGuard<'_, Known> {
         // Nothing that runs under the lock leaves it half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What was found at a place.
-#[derive(Clone, Default)]
-pub(super) struct There {
-    generation: Option<u64>,
-    pub(super) kept: Kept,
-}
-
-impl There {
-    /// `None` if the record is none of ours.
-    pub(super) fn of(record: Option<Record>) -> Option<Self> {
-        let Some(record) = record else {
-            return Some(Self::default());
-        };
-        Some(Self {
-            generation: Some(record.generation()),
-            kept: Kept::read(record.text())?,
-        })
-    }
-
-    pub(super) fn generation(&self) -> Option<u64> {
-        self.generation
-    }
-
-    /// The access token that is asked for: neither the one that was refused nor the one that is to be
-    /// renewed. Which one it is says its text, not its age.
-    pub(super) fn fitting(
-        &self,
-        place: &Place,
-        demand: Demand<'_>,
-        now: SystemTime,
-    ) -> Option<AccessToken> {
-        let token = self.kept.token(place.tag)?.worth(now)?;
-        let unwanted = [demand.rejected(), demand.held()];
-        (!unwanted.contains(&Some(&token))).then_some(token)
-    }
-
-    /// With one more access token.
-    pub(super) fn with(mut self, place: &Place, token: AccessToken, asked: SystemTime) -> Self {
-        self.kept.add(KeptToken {
-            tag: place.tag,
-            token,
-            asked,
-        });
-        self
-    }
-
-    /// The record to be written next.
-    pub(super) fn record(&self) -> Record {
-        let generation = self.generation.unwrap_or_default().saturating_add(1);
-        Record::new(generation, self.kept.written(), self.kept.keep_until())
-    }
-
-    /// As it is once `record` has been written.
-    pub(super) fn after(mut self, record: &Record) -> Self {
-        self.generation = Some(record.generation());
-        self
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.key.as_ref() != Some(key) {
+            *known = Known {
+                key: Some(key.clone()),
+                ..Known::default()
+            };
+        }
+        known
     }
 }

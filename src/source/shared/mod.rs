@@ -13,6 +13,7 @@ mod error;
 mod kept;
 mod memory;
 mod place;
+mod there;
 mod turn;
 
 use std::{
@@ -26,8 +27,10 @@ use tokio::time::{error::Elapsed, sleep, timeout};
 pub use self::error::PossiblyRotated;
 use self::{
     error::SharedError,
-    memory::{Memory, There},
+    kept::KeptToken,
+    memory::{Memory, Unsaved},
     place::Place,
+    there::There,
 };
 use super::{
     Demand, Identity, Panicked, TokenError, TokenSource,
@@ -35,7 +38,7 @@ use super::{
     caught,
     demand::Sharing,
     entrusted::Entrusted,
-    token_store::{ErasedStore, Leased, StoreError, TokenStore},
+    token_store::{ErasedStore, Leased, StoreError, StoreKey, TokenStore},
 };
 use crate::{clock::Clock, token::AccessToken};
 
@@ -221,11 +224,7 @@ impl<S: TokenSource> Shared<S> {
     /// What is in the store, once that knows what this process knows.
     async fn look(&self, place: &Place) -> Result<There, Lost> {
         let now = self.settings.clock.now().wall;
-        let record = self.memory.look(&self.store, &place.key, now).await?;
-        There::of(record).ok_or_else(|| {
-            let problem = SharedError::NotARecord(place.key.clone());
-            Lost::Unreadable(TokenError::permanent(problem))
-        })
+        self.memory.look(&self.store, &place.key, now).await
     }
 
     /// No store: what this process has, or what it may fetch by itself.
@@ -240,8 +239,7 @@ impl<S: TokenSource> Shared<S> {
             Lost::Unreadable(error) => return Err(error),
         };
         let now = self.settings.clock.now();
-        let known = There::of(self.memory.newest(&place.key)).unwrap_or_default();
-        if let Some(token) = known.fitting(place, demand, now.wall) {
+        if let Some(token) = self.memory.known(place).fitting(place, demand, now.wall) {
             return Ok(token);
         }
         let may_fetch = self.settings.on_store_loss == OnStoreLoss::FetchAlone
@@ -252,9 +250,16 @@ impl<S: TokenSource> Shared<S> {
         }
         let entrusted = Entrusted::default();
         let token = self.ask(place, demand, &entrusted).await?;
-        let record = known.with(place, token.clone(), now.wall).record();
-        self.memory.remember(&place.key, record);
-        self.write_back(place);
+        let unsaved = Unsaved::Token {
+            token: KeptToken {
+                tag: place.tag,
+                token: token.clone(),
+                asked: now.wall,
+            },
+            refresh_token: entrusted.brought(),
+        };
+        self.memory.set_unsaved(&place.key, Some(unsaved));
+        self.look_after(place);
         Ok(token)
     }
 
@@ -282,10 +287,10 @@ impl<S: TokenSource> Shared<S> {
         }
     }
 
-    /// Goes on trying until the store knows what this process knows, or nobody needs it any more.
-    fn write_back(&self, place: &Place) {
+    /// Goes on trying until the store has what this process couldn't write.
+    fn look_after(&self, place: &Place) {
         self.memory
-            .write_back(&self.store, &place.key, &self.settings.clock);
+            .look_after(&self.store, &place.key, &self.settings.clock);
     }
 }
 
@@ -293,6 +298,12 @@ impl<S: TokenSource> Shared<S> {
 enum Lost {
     Store(StoreError),
     Unreadable(TokenError),
+}
+
+impl Lost {
+    fn unreadable(key: &StoreKey) -> Self {
+        Self::Unreadable(TokenError::permanent(SharedError::NotARecord(key.clone())))
+    }
 }
 
 impl From<StoreError> for Lost {

@@ -19,9 +19,10 @@ use super::{
     },
     Lost, Shared,
     error::{PossiblyRotated, SharedError},
-    kept::Refresh,
-    memory::There,
+    kept::{KeptToken, Refresh},
+    memory::Unsaved,
     place::Place,
+    there::There,
 };
 use crate::{secret::SecretString, token::AccessToken};
 
@@ -119,7 +120,7 @@ impl<S: TokenSource> Turn<S> {
     }
 
     /// For a source that can always be asked again.
-    async fn ask(&self, mut there: There) -> Result<AccessToken, Stop> {
+    async fn ask(&self, there: There) -> Result<AccessToken, Stop> {
         let kept = match &there.kept.refresh {
             Refresh::Ready(refresh_token) => Some(refresh_token.clone()),
             _ => None,
@@ -131,13 +132,25 @@ impl<S: TokenSource> Turn<S> {
             Ok(token) => token,
             Err(error) => return self.last_second(&there, error).map_err(Stop::Failed),
         };
-        if let Some(refresh_token) = entrusted.brought() {
+        let refresh_token = entrusted.brought();
+        let kept = KeptToken {
+            tag: self.place.tag,
+            token: token.clone(),
+            asked,
+        };
+        let unsaved = Unsaved::Token {
+            token: kept.clone(),
+            refresh_token: refresh_token.clone(),
+        };
+        let mut there = there.with(kept);
+        if let Some(refresh_token) = refresh_token {
             there.kept.refresh = Refresh::Ready(refresh_token);
         }
-        let expected = there.generation();
-        let record = there.with(&self.place, token.clone(), asked).record();
         let fence = Some(self.lease.fence());
-        match self.write(expected, &record, fence).await {
+        match self
+            .write(&there, &there.next_record(), unsaved, fence)
+            .await
+        {
             Ok(true) => Ok(token),
             // Too slow. What all others have counts more than what nobody else knows.
             Ok(false) => {
@@ -149,7 +162,7 @@ impl<S: TokenSource> Turn<S> {
             }
             // The server has counted it, and nothing is gained by throwing it away.
             Err(_) => {
-                self.shared.write_back(&self.place);
+                self.shared.look_after(&self.place);
                 Ok(token)
             }
         }
@@ -194,16 +207,19 @@ impl<S: TokenSource> Turn<S> {
                 Ok(token) => return Ok(token),
             }));
         };
-        let expected = there.generation();
         let mut there = there;
         if self.place.has_name {
             there.kept.remember(&next);
         }
         there.kept.refresh = Refresh::Ready(next);
         if let Ok(token) = &outcome {
-            there = there.with(&self.place, token.clone(), since);
+            there = there.with(KeptToken {
+                tag: self.place.tag,
+                token: token.clone(),
+                asked: since,
+            });
         }
-        self.conclude(expected, &there.record()).await?;
+        self.conclude(&there).await?;
         outcome.or_else(|error| self.last_second(&there, error).map_err(Stop::Failed))
     }
 
@@ -246,31 +262,33 @@ impl<S: TokenSource> Turn<S> {
         refresh_token: &SecretString,
         since: SystemTime,
     ) -> Result<There, Stop> {
-        let before = there.clone();
         there.kept.refresh = Refresh::Redeeming {
             refresh_token: refresh_token.clone(),
             since,
+            by: self.lease.owner().to_owned(),
         };
-        let intent = there.record();
-        let expected = there.generation();
+        let Shared { store, memory, .. } = &self.shared;
         let key = &self.place.key;
+        let intent = there.next_record();
         let fence = Some(self.lease.fence());
-        let written = self
-            .shared
-            .store
-            .compare_and_set(key, expected, &intent, fence)
-            .await;
-        match written {
-            Ok(Written::Done) => Ok(there.after(&intent)),
+        let written = store.compare_and_set(key, there.generation(), &intent, fence);
+        match written.await {
+            Ok(Written::Done) => {
+                memory.saw(key, Some(&intent));
+                Ok(there.after(&intent))
+            }
             Ok(Written::Changed | Written::Fenced) => Err(Stop::Overtaken),
             Err(error) => {
                 // It may stand there all the same, and nothing was sent: this takes it back.
-                let mut undone = before.after(&intent);
+                let mut undone = there.after(&intent);
                 undone.kept.refresh = Refresh::Ready(refresh_token.clone());
-                self.shared
-                    .memory
-                    .remember(&self.place.key, undone.record());
-                self.shared.write_back(&self.place);
+                let record = undone.next_record();
+                let unsaved = Unsaved::Outcome {
+                    record,
+                    over: intent,
+                };
+                memory.set_unsaved(key, Some(unsaved));
+                self.shared.look_after(&self.place);
                 Err(Stop::Failed(error.into()))
             }
         }
@@ -278,44 +296,59 @@ impl<S: TokenSource> Turn<S> {
 
     /// Writes what came of a redemption, over the intent and nothing else. The lease may be over by
     /// now: as long as the intent stands, nobody has sent anything since.
-    async fn conclude(&self, expected: Option<u64>, record: &Record) -> Result<(), Stop> {
-        match self.write(expected, record, None).await {
+    async fn conclude(&self, there: &There) -> Result<(), Stop> {
+        let Some(intent) = there.record() else {
+            return Ok(()); // Nothing was redeemed without one.
+        };
+        let record = there.next_record();
+        let unsaved = Unsaved::Outcome {
+            record: record.clone(),
+            over: intent.clone(),
+        };
+        match self.write(there, &record, unsaved, None).await {
             Ok(true) => Ok(()),
             // A new login has taken its place.
             Ok(false) => Err(Stop::Overtaken),
             Err(error) => {
-                self.shared.write_back(&self.place);
+                self.shared.look_after(&self.place);
                 let unwritten = SharedError::Unwritten(error);
                 Err(Stop::Failed(TokenError::transient(unwritten)))
             }
         }
     }
 
-    /// Tries a few times. From here on this process knows the record, whether the store takes it or
-    /// not; `false` if another one stands instead.
+    /// Writes `record` over what was found `there`, and tries a few times. Until that is done, it is
+    /// `unsaved`. `false` if another one stands instead.
     async fn write(
         &self,
-        expected: Option<u64>,
+        there: &There,
         record: &Record,
+        unsaved: Unsaved,
         fence: Option<u64>,
     ) -> Result<bool, StoreError> {
         let Shared { store, memory, .. } = &self.shared;
-        let key = &self.place.key;
-        memory.remember(key, record.clone());
+        let (key, expected) = (&self.place.key, there.generation());
+        memory.set_unsaved(key, Some(unsaved));
         let mut attempt = 0_u32;
         loop {
             attempt = attempt.saturating_add(1);
             match store.compare_and_set(key, expected, record, fence).await {
-                Ok(Written::Done) => return Ok(true),
+                Ok(Written::Done) => {
+                    memory.saw(key, Some(record));
+                    memory.set_unsaved(key, None);
+                    return Ok(true);
+                }
                 // It may be this very record, if an answer got lost; or the store has forgotten what
-                // was there, and gets this one.
+                // was there, and gets both.
                 Ok(Written::Changed) => {
-                    let now = self.shared.settings.clock.now().wall;
-                    let there = memory.look(store, key, now).await?;
-                    return Ok(there.is_some_and(|there| there.text() == record.text()));
+                    return match self.shared.look(&self.place).await {
+                        Ok(there) => Ok(there.is(record)),
+                        Err(Lost::Store(error)) => Err(error),
+                        Err(Lost::Unreadable(_)) => Ok(false),
+                    };
                 }
                 Ok(Written::Fenced) => {
-                    memory.forget(key);
+                    memory.set_unsaved(key, None);
                     return Ok(false);
                 }
                 Err(error) if error.is_transient() && attempt < MOST_WRITES => {
@@ -324,12 +357,6 @@ impl<S: TokenSource> Turn<S> {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-impl There {
-    fn is_redeeming(&self) -> bool {
-        matches!(self.kept.refresh, Refresh::Redeeming { .. })
     }
 }
 

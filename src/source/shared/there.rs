@@ -1,0 +1,79 @@
+//! What was found at a place, and what is to stand there next.
+
+use std::time::SystemTime;
+
+use super::{
+    kept::{Kept, KeptToken, Refresh},
+    place::Place,
+};
+use crate::{
+    source::{Demand, token_store::Record},
+    token::AccessToken,
+};
+
+/// A record, or none, and what it says.
+#[derive(Clone, Default)]
+pub(super) struct There {
+    record: Option<Record>,
+    pub(super) kept: Kept,
+}
+
+impl There {
+    /// `None` if the record is none of ours.
+    pub(super) fn of(record: Option<Record>) -> Option<Self> {
+        let kept = match &record {
+            Some(record) => Kept::read(record.text())?,
+            None => Kept::default(),
+        };
+        Some(Self { record, kept })
+    }
+
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.record.as_ref().map(Record::generation)
+    }
+
+    /// Whether it is this very record. Two processes may write different ones of one generation.
+    pub(super) fn is(&self, record: &Record) -> bool {
+        self.generation() == Some(record.generation())
+            && self.record().map(Record::text) == Some(record.text())
+    }
+
+    /// The access token that is asked for: neither the one that was refused nor the one that is to be
+    /// renewed. Which one it is says its text, not its age.
+    pub(super) fn fitting(
+        &self,
+        place: &Place,
+        demand: Demand<'_>,
+        now: SystemTime,
+    ) -> Option<AccessToken> {
+        let token = self.kept.token(place.tag)?.worth(now)?;
+        let unwanted = [demand.rejected(), demand.held()];
+        (!unwanted.contains(&Some(&token))).then_some(token)
+    }
+
+    pub(super) fn is_redeeming(&self) -> bool {
+        matches!(self.kept.refresh, Refresh::Redeeming { .. })
+    }
+
+    /// With one more access token.
+    pub(super) fn with(mut self, token: KeptToken) -> Self {
+        self.kept.add(token);
+        self
+    }
+
+    /// What is to be written over the record that was found.
+    pub(super) fn next_record(&self) -> Record {
+        let generation = self.generation().unwrap_or_default().saturating_add(1);
+        Record::new(generation, self.kept.written(), self.kept.keep_until())
+    }
+
+    /// As it is found once `record` has been written.
+    pub(super) fn after(mut self, record: &Record) -> Self {
+        self.record = Some(record.clone());
+        self
+    }
+}
