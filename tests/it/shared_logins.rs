@@ -167,6 +167,18 @@ async fn a_new_login_takes_the_place_of_a_named_one_without_a_restart() {
     assert_eq!(server.redeemed(), ["r1", "r2", "s1", "r4"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_named_login_began_with_is_never_taken_for_a_new_one() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let named = || server.source("r1").shared(store.clone()).named("alice");
+    let cache = TokenCache::from(named());
+    for n in 1..=200 {
+        assert_eq!(anew(&cache).await.unwrap(), format!("a{n}"));
+    }
+    assert_eq!(ask(&named()).await.unwrap(), "a200");
+    assert_eq!(server.reused(), Vec::<String>::new());
+}
+
 // rule F24
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began() {

@@ -113,6 +113,38 @@ async fn a_process_that_starts_later_finds_the_token_with_what_is_left_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_had_to_wait_for_a_token_has_it_for_as_long_as_it_lives() {
+    // Half of it is over before another process's turn ends.
+    let store = Memory::new();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let caches = [(); 4].map(|()| {
+        let asked = Arc::clone(&asked);
+        let source = move || {
+            let n = asked.fetch_add(1, Ordering::SeqCst) + 1;
+            async move {
+                tokio::time::sleep(secs(5)).await;
+                Ok(token(n, secs(10)))
+            }
+        };
+        let wall = wall_clock(DATE);
+        let source = source.shared(store.clone()).named("accounts");
+        let source = source.wall_clock(wall.clone());
+        TokenCache::builder(source).wall_clock(wall).build()
+    });
+    let mut callers = JoinSet::new();
+    for cache in caches {
+        callers.spawn(async move { cache.get().await });
+    }
+    for found in callers.join_all().await {
+        let found = found.unwrap();
+        assert_eq!(found.expose_secret(), "token-1");
+        let left = found.lifetime().unwrap();
+        assert!(left > secs(4) && left <= secs(5), "{left:?}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_due_token_is_renewed_by_one_process_and_read_by_the_others() {
     let (server, store) = (Server::default(), Memory::new());
     let fleet = fleet(8, &server, &store);

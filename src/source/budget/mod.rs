@@ -29,7 +29,7 @@ use self::{
 };
 use super::{Demand, Identity, TokenError, TokenSource};
 use crate::{
-    clock::{Clock, Deadline},
+    clock::{Clock, Deadline, Moment},
     token::AccessToken,
 };
 
@@ -140,7 +140,7 @@ impl<S: TokenSource> Budgeted<S> {
     }
 
     /// The token at hand, for who may not have another one.
-    fn instead(&self, demand: Demand<'_>) -> Option<AccessToken> {
+    fn instead(&self, demand: Demand<'_>, asked: Moment) -> Option<AccessToken> {
         let last = self.last().clone()?;
         if demand.rejected() == Some(&last.token) {
             return None;
@@ -148,8 +148,8 @@ impl<S: TokenSource> Budgeted<S> {
         let Some(end) = last.end else {
             return Some(last.token);
         };
-        let left = end.remaining(self.book.clock.now());
-        (left > LAST_SECOND).then(|| last.token.expires_in(left))
+        let has_time = end.remaining(self.book.clock.now()) > LAST_SECOND;
+        has_time.then(|| last.token.expires_in(end.remaining(asked)))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Last>> {
@@ -207,7 +207,9 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
                 });
                 Ok(token)
             }
-            Err(error) if error.get_ref().is::<BudgetSpent>() => self.instead(demand).ok_or(error),
+            Err(error) if error.get_ref().is::<BudgetSpent>() => {
+                self.instead(demand, asked).ok_or(error)
+            }
             Err(error) => Err(error),
         }
     }

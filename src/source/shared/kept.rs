@@ -14,8 +14,10 @@ use crate::{secret::SecretString, token::AccessToken};
 /// How many access tokens by one refresh token are kept, each with another scope.
 const MOST_TOKENS: usize = 8;
 
-/// How many refresh tokens of one login are remembered, so that none is taken for a new one.
-const MOST_KNOWN: usize = 64;
+/// How many refresh tokens of one name are remembered, so that none is taken for a new one: those that
+/// somebody began with, and the latest that rotations brought, which a provider may say late.
+const MOST_SEEDS: usize = 64;
+const MOST_ROTATED: usize = 64;
 
 /// How long a token is kept that is known to end, and one that isn't.
 const AFTER_ITS_END: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,8 +29,9 @@ pub(super) struct Kept {
     /// The latest first.
     pub(super) tokens: Vec<KeptToken>,
     pub(super) refresh: Refresh,
-    /// Hashes of refresh tokens that were seen before.
-    known: Vec<[u8; 32]>,
+    /// Hashes of refresh tokens that were seen before. No rotation pushes out a seed.
+    seeds: Vec<[u8; 32]>,
+    rotated: Vec<[u8; 32]>,
 }
 
 /// The refresh token.
@@ -69,7 +72,14 @@ impl KeptToken {
         Some(self.token.clone().expires_in(left))
     }
 
-    /// The same, unless it is so nearly over that a cache would let go of it.
+    /// The token with what is left of its lifetime, be it nothing.
+    pub(super) fn as_of(&self, now: SystemTime) -> AccessToken {
+        // Zero would be "unknown".
+        let nothing = || self.token.clone().expires_in(Duration::from_nanos(1));
+        self.left(now, Duration::ZERO).unwrap_or_else(nothing)
+    }
+
+    /// As [`left`](Self::left), unless it is so nearly over that a cache would let go of it.
     pub(super) fn worth(&self, now: SystemTime) -> Option<AccessToken> {
         let lifetime = self.token.lifetime().unwrap_or_default();
         let tenth = lifetime.checked_div(10).unwrap_or_default();
@@ -98,14 +108,20 @@ impl Kept {
 
     /// Whether this refresh token was never seen in this login.
     pub(super) fn is_news(&self, refresh_token: &SecretString) -> bool {
-        !self.known.contains(&hash(refresh_token))
+        let hash = hash(refresh_token);
+        !self.seeds.contains(&hash) && !self.rotated.contains(&hash)
     }
 
-    pub(super) fn remember(&mut self, refresh_token: &SecretString) {
-        let hash = hash(refresh_token);
-        self.known.retain(|known| *known != hash);
-        self.known.insert(0, hash);
-        self.known.truncate(MOST_KNOWN);
+    /// Somebody began with this one.
+    pub(super) fn remember_seed(&mut self, refresh_token: &SecretString) {
+        self.seeds.insert(0, hash(refresh_token));
+        self.seeds.truncate(MOST_SEEDS);
+    }
+
+    /// A rotation brought this one.
+    pub(super) fn remember_rotated(&mut self, refresh_token: &SecretString) {
+        self.rotated.insert(0, hash(refresh_token));
+        self.rotated.truncate(MOST_ROTATED);
     }
 
     /// When nobody needs this any more: never, if it can bring a new token.
@@ -149,8 +165,10 @@ impl Kept {
                 form.append_pair("scope", scope);
             }
         }
-        for known in &self.known {
-            form.append_pair("known", &BASE64_URL_SAFE_NO_PAD.encode(known));
+        for (name, hashes) in [("seed", &self.seeds), ("rotated", &self.rotated)] {
+            for hash in hashes {
+                form.append_pair(name, &BASE64_URL_SAFE_NO_PAD.encode(hash));
+            }
         }
         text.into_bytes()
     }
@@ -188,10 +206,8 @@ impl Kept {
                     token: AccessToken::bearer(value.as_str()).ok()?,
                     asked: SystemTime::UNIX_EPOCH,
                 }),
-                "known" => {
-                    let hash = BASE64_URL_SAFE_NO_PAD.decode(value.as_bytes()).ok()?;
-                    kept.known.push(hash.try_into().ok()?);
-                }
+                "seed" => kept.seeds.push(hash_of(&value)?),
+                "rotated" => kept.rotated.push(hash_of(&value)?),
                 of_token => {
                     let mut token = kept.tokens.pop()?;
                     match of_token {
@@ -217,6 +233,11 @@ fn secret(text: &str) -> SecretString {
 
 fn hash(refresh_token: &SecretString) -> [u8; 32] {
     hmac_sha256::Hash::hash(refresh_token.as_bytes())
+}
+
+fn hash_of(text: &str) -> Option<[u8; 32]> {
+    let hash = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+    hash.try_into().ok()
 }
 
 fn hex(tag: u64) -> String {
@@ -271,8 +292,8 @@ mod tests {
         };
         kept.add(token(1, "a=&+%"));
         kept.add(token(u64::MAX, "b"));
-        kept.remember(&secret("r0"));
-        kept.remember(&secret("r1"));
+        kept.remember_seed(&secret("r0"));
+        kept.remember_rotated(&secret("r1"));
         kept
     }
 
@@ -284,7 +305,9 @@ mod tests {
         assert_eq!(read.token(1).unwrap().token.expose_secret(), "a=&+%");
         assert_eq!(read.token(1).unwrap().token.scope(), Some("a b&c"));
         assert_eq!(read.token(u64::MAX).unwrap().asked, at(1_000));
-        assert!(!read.is_news(&secret("r1")) && read.is_news(&secret("r2")));
+        for (text, is_news) in [("r0", false), ("r1", false), ("r2", true)] {
+            assert_eq!(read.is_news(&secret(text)), is_news, "{text}");
+        }
         let Refresh::Redeeming { since, .. } = read.refresh else {
             panic!("{read:?}");
         };
@@ -302,7 +325,7 @@ mod tests {
             "format=1&access_token=a&asked=x",
             "format=1&redeeming_since=1",
             "format=1&redeeming_by=me",
-            "format=1&known=short",
+            "format=1&seed=short",
         ] {
             assert!(Kept::read(bad.as_bytes()).is_none(), "{bad}");
         }

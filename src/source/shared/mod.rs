@@ -40,7 +40,10 @@ use super::{
     entrusted::Entrusted,
     token_store::{ErasedStore, Leased, StoreError, StoreKey, TokenStore},
 };
-use crate::{clock::Clock, token::AccessToken};
+use crate::{
+    clock::{Clock, Moment},
+    token::AccessToken,
+};
 
 /// A source whose tokens many processes share through a [`TokenStore`]; made by
 /// [`TokenSource::shared`].
@@ -185,8 +188,13 @@ impl<S: TokenSource> Shared<S> {
         &self.source
     }
 
-    async fn obtain(&self, place: &Place, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
-        let begun = self.settings.clock.now();
+    /// A token with its lifetime from now on.
+    async fn obtain(
+        &self,
+        place: &Place,
+        demand: Demand<'_>,
+        begun: Moment,
+    ) -> Result<AccessToken, TokenError> {
         let overdue = begun.after(self.settings.patience);
         let owner = place::owner()?;
         loop {
@@ -250,17 +258,18 @@ impl<S: TokenSource> Shared<S> {
         }
         let entrusted = Entrusted::default();
         let token = self.ask(place, demand, &entrusted).await?;
+        let kept = KeptToken {
+            tag: place.tag,
+            token,
+            asked: now.wall,
+        };
         let unsaved = Unsaved::Token {
-            token: KeptToken {
-                tag: place.tag,
-                token: token.clone(),
-                asked: now.wall,
-            },
+            token: kept.clone(),
             refresh_token: entrusted.brought(),
         };
         self.memory.set_unsaved(&place.key, Some(unsaved));
         self.look_after(place);
-        Ok(token)
+        Ok(kept.as_of(self.settings.clock.now().wall))
     }
 
     /// One call of the source inside.
@@ -314,8 +323,15 @@ impl From<StoreError> for Lost {
 
 impl<S: TokenSource> TokenSource for Shared<S> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        let begun = self.settings.clock.now();
         let place = Place::of(&*self.source, self.settings.name.as_deref())?;
-        self.obtain(&place, demand).await
+        let token = self.obtain(&place, demand, begun).await?;
+        // Whoever asks counts the lifetime from when he asked, and others may have kept him waiting.
+        let waited = self.settings.clock.now().mono.duration_since(begun.mono);
+        Ok(match token.lifetime() {
+            Some(left) => token.expires_in(left.saturating_add(waited)),
+            None => token,
+        })
     }
 
     /// Nothing happens: other processes use the same tokens.

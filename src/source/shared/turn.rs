@@ -105,7 +105,7 @@ impl<S: TokenSource> Turn<S> {
         // Somebody may have fetched it between the first look and the lease.
         let there = self.shared.look(&self.place).await?;
         let demand = self.demand();
-        let now = self.shared.settings.clock.now().wall;
+        let now = self.now();
         if let Some(token) = there.fitting(&self.place, demand, now) {
             return Ok(token);
         }
@@ -113,6 +113,10 @@ impl<S: TokenSource> Turn<S> {
             Some(login) => self.redeem(there, login).await,
             None => self.ask(there).await,
         }
+    }
+
+    fn now(&self) -> SystemTime {
+        self.shared.settings.clock.now().wall
     }
 
     fn demand(&self) -> Demand<'_> {
@@ -126,7 +130,7 @@ impl<S: TokenSource> Turn<S> {
             _ => None,
         };
         let entrusted = Entrusted::with(kept);
-        let asked = self.shared.settings.clock.now().wall;
+        let asked = self.now();
         let asking = self.shared.ask(&self.place, self.demand(), &entrusted);
         let token = match asking.await {
             Ok(token) => token,
@@ -135,14 +139,14 @@ impl<S: TokenSource> Turn<S> {
         let refresh_token = entrusted.brought();
         let kept = KeptToken {
             tag: self.place.tag,
-            token: token.clone(),
+            token,
             asked,
         };
         let unsaved = Unsaved::Token {
             token: kept.clone(),
             refresh_token: refresh_token.clone(),
         };
-        let mut there = there.with(kept);
+        let mut there = there.with(kept.clone());
         if let Some(refresh_token) = refresh_token {
             there.kept.refresh = Refresh::Ready(refresh_token);
         }
@@ -151,19 +155,19 @@ impl<S: TokenSource> Turn<S> {
             .write(&there, &there.next_record(), unsaved, fence)
             .await
         {
-            Ok(true) => Ok(token),
+            Ok(true) => Ok(kept.as_of(self.now())),
             // Too slow. What all others have counts more than what nobody else knows.
             Ok(false) => {
                 let theirs = self.shared.look(&self.place).await.ok();
-                let now = self.shared.settings.clock.now().wall;
+                let now = self.now();
                 let theirs =
                     theirs.and_then(|theirs| theirs.fitting(&self.place, self.demand(), now));
-                Ok(theirs.unwrap_or(token))
+                Ok(theirs.unwrap_or_else(|| kept.as_of(now)))
             }
             // The server has counted it, and nothing is gained by throwing it away.
             Err(_) => {
                 self.shared.look_after(&self.place);
-                Ok(token)
+                Ok(kept.as_of(self.now()))
             }
         }
     }
@@ -173,7 +177,7 @@ impl<S: TokenSource> Turn<S> {
         if !error.get_ref().is::<BudgetSpent>() {
             return Err(error);
         }
-        let now = self.shared.settings.clock.now().wall;
+        let now = self.now();
         let kept = there.kept.token(self.place.tag);
         kept.and_then(|kept| kept.left(now, LAST_SECOND))
             .filter(|token| self.rejected.as_ref() != Some(token))
@@ -183,7 +187,7 @@ impl<S: TokenSource> Turn<S> {
     /// For a source that redeems a refresh token: each is sent once.
     async fn redeem(&self, mut there: There, login: &Login) -> Result<AccessToken, Stop> {
         let refresh_token = self.next(&mut there, login)?;
-        let since = self.shared.settings.clock.now().wall;
+        let since = self.now();
         let there = match &refresh_token {
             Some(refresh_token) => self.note(there, refresh_token, since).await?,
             // The source says why there is none.
@@ -209,18 +213,22 @@ impl<S: TokenSource> Turn<S> {
         };
         let mut there = there;
         if self.place.has_name {
-            there.kept.remember(&next);
+            there.kept.remember_rotated(&next);
         }
         there.kept.refresh = Refresh::Ready(next);
-        if let Ok(token) = &outcome {
-            there = there.with(KeptToken {
-                tag: self.place.tag,
-                token: token.clone(),
-                asked: since,
-            });
+        let outcome = outcome.map(|token| KeptToken {
+            tag: self.place.tag,
+            token,
+            asked: since,
+        });
+        if let Ok(kept) = &outcome {
+            there = there.with(kept.clone());
         }
         self.conclude(&there).await?;
-        outcome.or_else(|error| self.last_second(&there, error).map_err(Stop::Failed))
+        match outcome {
+            Ok(kept) => Ok(kept.as_of(self.now())),
+            Err(error) => self.last_second(&there, error).map_err(Stop::Failed),
+        }
     }
 
     /// The refresh token to send. A new login counts more than what the record says.
@@ -234,7 +242,7 @@ impl<S: TokenSource> Turn<S> {
         if self.place.has_name
             && let Some(seed) = seed.filter(is_new)
         {
-            kept.remember(seed);
+            kept.remember_seed(seed);
             return Ok(Some(seed.clone()));
         }
         match &kept.refresh {
