@@ -179,6 +179,21 @@ async fn what_a_named_login_began_with_is_never_taken_for_a_new_one() {
     assert_eq!(server.reused(), Vec::<String>::new());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_first_refresh_token_that_is_none_takes_the_place_of_no_good_one() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let named = |seed: &str| server.source(seed).shared(store.clone()).named("alice");
+    assert_eq!(ask(&named("r1")).await.unwrap(), "a1");
+    // As of a deployment that was rolled back, or a typing error.
+    let cache = TokenCache::from(named("wrong"));
+    cache.get().await.unwrap();
+    let error = anew(&cache).await.unwrap_err();
+    assert_eq!(error.oauth_code(), Some("invalid_grant"));
+    advance(secs(60)).await;
+    assert_eq!(anew(&cache).await.unwrap(), "a2");
+    assert_eq!(server.redeemed(), ["r1", "wrong", "r2"]);
+}
+
 // rule F24
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began() {

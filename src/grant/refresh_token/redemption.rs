@@ -187,7 +187,10 @@ impl Shared {
         entrusted: &Entrusted,
     ) -> Result<(AccessToken, Option<SecretString>), TokenError> {
         let Some(refresh_token) = entrusted.refresh_token() else {
-            return Err(lack(Lack::Empty));
+            return Err(lack(match self.first {
+                Some(_) => Lack::Empty,
+                None => Lack::NotSent,
+            }));
         };
         check(refresh_token).map_err(lack)?;
         let grant = [

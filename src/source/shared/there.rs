@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{
-    kept::{Kept, KeptToken, Refresh},
+    kept::{Kept, KeptToken},
     place::Place,
 };
 use crate::{
@@ -53,10 +53,6 @@ impl There {
         let token = self.kept.token(place.tag)?.worth(now)?;
         let unwanted = [demand.rejected(), demand.held()];
         (!unwanted.contains(&Some(&token))).then_some(token)
-    }
-
-    pub(super) fn is_redeeming(&self) -> bool {
-        matches!(self.kept.refresh, Refresh::Redeeming { .. })
     }
 
     /// With one more access token.

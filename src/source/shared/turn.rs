@@ -186,36 +186,34 @@ impl<S: TokenSource> Turn<S> {
 
     /// For a source that redeems a refresh token: each is sent once.
     async fn redeem(&self, mut there: There, login: &Login) -> Result<AccessToken, Stop> {
-        let refresh_token = self.next(&mut there, login)?;
-        let since = self.now();
-        let there = match &refresh_token {
-            Some(refresh_token) => self.note(there, refresh_token, since).await?,
+        let before = there.kept.refresh.clone();
+        let Some(refresh_token) = self.next(&mut there, login)? else {
             // The source says why there is none.
-            None => there,
+            return self.ask(there).await;
         };
-        let entrusted = Entrusted::with(refresh_token.clone());
+        let since = self.now();
+        let mut there = self.note(there, &refresh_token, since).await?;
+        let entrusted = Entrusted::with(Some(refresh_token.clone()));
         let asking = self.shared.ask(&self.place, self.demand(), &entrusted);
         let outcome = asking.await;
-        let is_over = entrusted.is_untouched() || login.tolerates_replay;
-        let next = entrusted
-            .brought()
-            .or_else(|| refresh_token.filter(|_| outcome.is_ok() || is_over));
-        let Some(next) = next else {
+        let stays = outcome.is_ok() || login.tolerates_replay;
+        let next = entrusted.brought().or(stays.then_some(refresh_token));
+        there.kept.refresh = match (next, &outcome) {
+            (Some(next), _) => {
+                if self.place.has_name {
+                    there.kept.remember_rotated(&next);
+                }
+                Refresh::Ready(next)
+            }
+            // A new login that is none takes the place of nothing.
+            (None, _) if entrusted.is_untouched() => before,
             // The intent stays: nobody must send this one again.
-            return Err(Stop::Failed(match outcome {
-                Err(cause) if there.is_redeeming() => TokenError::permanent(PossiblyRotated {
-                    since,
-                    cause: Some(cause),
-                }),
-                Err(error) => error,
-                Ok(token) => return Ok(token),
-            }));
+            (None, cause) => {
+                let cause = cause.as_ref().err().cloned();
+                let possibly = PossiblyRotated { since, cause };
+                return Err(Stop::Failed(TokenError::permanent(possibly)));
+            }
         };
-        let mut there = there;
-        if self.place.has_name {
-            there.kept.remember_rotated(&next);
-        }
-        there.kept.refresh = Refresh::Ready(next);
         let outcome = outcome.map(|token| KeptToken {
             tag: self.place.tag,
             token,
