@@ -124,7 +124,7 @@ struct Inner {
     clock: Clock,
 }
 
-/// How much longer than its timeout a request is looked after.
+/// How long a request is looked after once its time is over, also by a program that woke up too late.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
 impl TokenEndpoint {
@@ -255,11 +255,13 @@ impl Inner {
     ) -> Result<Answer, EndpointError> {
         let request = request.into_http(&url.uri, &self.headers, encoding);
         let mut sending = pin!(self.transport.send(request));
-        let outcome = match timeout(self.timeout, &mut sending).await {
+        let tenth = self.timeout.checked_div(10).unwrap_or_default();
+        let last_look = LAST_LOOK.min(tenth);
+        let outcome = match timeout(self.timeout.saturating_sub(last_look), &mut sending).await {
             Ok(outcome) => outcome,
             // Where the whole program stood still, the answer may lie in the socket by now; and to take
             // a redeemed refresh token for one that isn't may cost a login.
-            Err(_) => timeout(LAST_LOOK, sending)
+            Err(_) => timeout(last_look, sending)
                 .await
                 .map_err(|_| EndpointError::TimedOut {
                     url: url.shown.clone(),

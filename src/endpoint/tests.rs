@@ -55,6 +55,26 @@ async fn the_deadline_is_total_and_a_server_that_drips_does_not_prolong_it() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_while_the_program_stood_still_counts() {
+    let endpoint = builder()
+        .transport(tower::service_fn(|_| async {
+            let connection = tokio::spawn(async {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                // As a client does that reads on a task of its own.
+                tokio::task::yield_now().await;
+                Response::new(String::from(TOKEN))
+            });
+            Ok::<_, Infallible>(connection.await.unwrap())
+        }))
+        .build()
+        .unwrap();
+    let asked = tokio::spawn(async move { endpoint.exchange(GRANT).await.map(drop) });
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    asked.await.unwrap().unwrap();
+}
+
 proptest::proptest! {
     // rules 16, F30: whatever comes, there is a verdict.
     #[test]
