@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{
-    entrusted::Entrusted,
-    token_store::{ErasedStore, StoreKey},
-};
+use super::{entrusted::Entrusted, erased_store::ErasedStore, token_store::StoreKey};
 use crate::token::AccessToken;
 
 /// What is asked of a [`TokenSource`](crate::TokenSource).

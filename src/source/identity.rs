@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use hmac_sha256::Hash;
 
-use super::{
-    TokenError,
-    token_store::{ErasedStore, StoreKey},
-};
+use super::{TokenError, erased_store::ErasedStore, token_store::StoreKey};
 use crate::secret::SecretString;
 
 /// What shapes the tokens of a source, from which a store's key is made: two configurations that

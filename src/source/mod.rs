@@ -4,6 +4,7 @@ mod budget;
 mod caught;
 mod demand;
 mod entrusted;
+mod erased_store;
 mod error;
 mod file;
 mod identity;

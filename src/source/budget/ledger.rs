@@ -8,7 +8,8 @@ use std::{
 use super::{
     super::{
         TokenError,
-        token_store::{ErasedStore, Record, StoreError, StoreKey, Written},
+        erased_store::ErasedStore,
+        token_store::{Record, StoreError, StoreKey, Written},
     },
     account::{Account, Denied, Need, Terms},
     error::BudgetSpent,

@@ -16,7 +16,10 @@ use super::{
 use crate::{
     clock::Clock,
     secret::SecretString,
-    source::token_store::{ErasedStore, Record, StoreError, StoreKey, Written},
+    source::{
+        erased_store::ErasedStore,
+        token_store::{Record, StoreError, StoreKey, Written},
+    },
 };
 
 /// How often a record is read anew that others change all the time.

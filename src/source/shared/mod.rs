@@ -38,7 +38,8 @@ use super::{
     caught,
     demand::Sharing,
     entrusted::Entrusted,
-    token_store::{ErasedStore, Leased, StoreError, StoreKey, TokenStore},
+    erased_store::ErasedStore,
+    token_store::{Leased, StoreError, StoreKey, TokenStore},
 };
 use crate::{
     clock::{Clock, Moment},
