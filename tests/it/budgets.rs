@@ -323,6 +323,28 @@ async fn a_shared_budget_holds_for_all_processes_and_over_restarts_in_either_ord
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_starts_when_the_budget_is_spent_uses_the_stored_token_to_its_last_second() {
+    let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(wall.clone());
+    let store = Memory::new();
+    let process = || {
+        let source = server.source().budget(1, Per::Day).wall_clock(wall.clone());
+        source.shared(store.clone()).wall_clock(wall.clone())
+    };
+    ask(&process()).await.unwrap();
+    advance(HOUR - secs(10)).await;
+    let token = process().token(Demand::default()).await.unwrap();
+    assert_eq!(
+        (token.expose_secret(), token.lifetime()),
+        ("a1", Some(secs(10)))
+    );
+    advance(secs(9)).await;
+    let error = ask(&process()).await.unwrap_err();
+    assert_eq!(spent(&error).spent(), 1);
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_counted_is_not_sent() {
     let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
     let server = Server::new(wall.clone());
