@@ -145,7 +145,10 @@ impl TokenEndpoint {
     pub(crate) fn identify(&self, identity: &mut Identity) {
         let endpoint = &*self.0;
         identity.part("endpoint", endpoint.url.uri.to_string());
-        identity.part("client", endpoint.client_auth.id());
+        endpoint.client_auth.identify(identity);
+        for step in endpoint.wrapped.steps() {
+            identity.part("answer_at", step);
+        }
         for (name, value) in &endpoint.params {
             identity.part("param", &**name);
             identity.part("value", &**value);
@@ -202,14 +205,12 @@ impl Inner {
         &self,
         grant: &[(&str, &str)],
     ) -> Result<(Answer, Redactor), TokenError> {
-        purse::pay().await?;
+        let paid = purse::pay().await?;
         let asked = self.ask(&self.url, grant, self.encoding).await;
-        asked.map_err(|error| {
-            if error.nothing_was_sent() {
-                purse::unsent();
-            }
-            error.into()
-        })
+        if asked.as_ref().is_err_and(EndpointError::nothing_was_sent) {
+            paid.take_back().await;
+        }
+        asked.map_err(TokenError::from)
     }
 
     /// One request to the authorization server, with what this client sends each time.

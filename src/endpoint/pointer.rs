@@ -27,6 +27,10 @@ impl JsonPointer {
         steps.collect::<Result<_, _>>().map(Self)
     }
 
+    pub(super) fn steps(&self) -> &[String] {
+        &self.0
+    }
+
     /// What to say where there is no token.
     pub(super) fn no_token(&self) -> &'static str {
         if self.0.is_empty() {

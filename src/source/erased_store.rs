@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
+use tokio::time::timeout;
+
 use super::token_store::{Lease, Leased, Record, StoreError, StoreKey, TokenStore, Written};
 
 /// A store behind a pointer; the boxes are paid once a token, not once a request.
@@ -42,9 +44,25 @@ pub(crate) trait ErasedStore: Send + Sync + 'static {
 pub(crate) type StoreFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// Longer than any operation of a store that keeps its word.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// What a store says in time: one that hangs would hold up whoever has the lease, and so all.
+fn in_time<'a, T: 'a>(
+    operation: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+) -> StoreFuture<'a, T> {
+    Box::pin(async {
+        let answer = timeout(LONGEST, operation).await;
+        answer.unwrap_or_else(|_| {
+            let late = "the store didn't answer within 10 s; check on it";
+            Err(StoreError::unavailable(late))
+        })
+    })
+}
+
 impl<S: TokenStore> ErasedStore for S {
     fn read<'a>(&'a self, key: &'a StoreKey) -> StoreFuture<'a, Option<Record>> {
-        Box::pin(TokenStore::read(self, key))
+        in_time(TokenStore::read(self, key))
     }
 
     fn compare_and_set<'a>(
@@ -54,7 +72,7 @@ impl<S: TokenStore> ErasedStore for S {
         record: &'a Record,
         fence: Option<u64>,
     ) -> StoreFuture<'a, Written> {
-        Box::pin(TokenStore::compare_and_set(
+        in_time(TokenStore::compare_and_set(
             self, key, expected, record, fence,
         ))
     }
@@ -65,7 +83,7 @@ impl<S: TokenStore> ErasedStore for S {
         owner: &'a str,
         time: Duration,
     ) -> StoreFuture<'a, Leased> {
-        Box::pin(TokenStore::lease(self, key, owner, time))
+        in_time(TokenStore::lease(self, key, owner, time))
     }
 
     fn renew<'a>(
@@ -74,11 +92,11 @@ impl<S: TokenStore> ErasedStore for S {
         lease: &'a Lease,
         time: Duration,
     ) -> StoreFuture<'a, bool> {
-        Box::pin(TokenStore::renew(self, key, lease, time))
+        in_time(TokenStore::renew(self, key, lease, time))
     }
 
     fn release<'a>(&'a self, key: &'a StoreKey, lease: &'a Lease) -> StoreFuture<'a, ()> {
-        Box::pin(TokenStore::release(self, key, lease))
+        in_time(TokenStore::release(self, key, lease))
     }
 
     fn changed<'a>(

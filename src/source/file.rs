@@ -111,7 +111,8 @@ impl TokenSource for FileToken {
     }
 
     fn identify(&self, identity: &mut Identity) {
-        identity.part("file", self.path.as_os_str().as_encoded_bytes());
+        // On each machine the same path leads to another file.
+        identity.is_unknown("this one has what a file says at the time");
     }
 }
 

@@ -365,6 +365,72 @@ async fn what_cannot_be_counted_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_budget_for_a_time_is_one_for_all_also_between_milliseconds() {
+    let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let wall = move || wall() + Duration::from_nanos(500_001);
+    let server = Server::new(wall.clone());
+    let store = Memory::new();
+    let process = || {
+        let source = server.source().budget(10, HOUR).reserve(0);
+        let source = source.wall_clock(wall.clone()).shared(store.clone());
+        TokenCache::builder(source.wall_clock(wall.clone())).build()
+    };
+    let (one, other) = (process(), process());
+    for _ in 0..30 {
+        for cache in [&one, &other] {
+            cache.invalidate();
+            let _ = cache.get().await;
+        }
+    }
+    assert_eq!(server.requests(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_budgets_around_one_source_both_count() {
+    let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(wall.clone());
+    let source = server.source().budget(2, Per::Hour).reserve(0);
+    let hour = source.watch();
+    let source = source
+        .wall_clock(wall.clone())
+        .budget(3, Per::Day)
+        .reserve(0);
+    let day = source.watch();
+    let source = source.wall_clock(wall);
+    for _ in 0..5 {
+        let _ = ask(&source).await;
+    }
+    assert_eq!(server.requests(), 2);
+    advance(HOUR).await;
+    for _ in 0..5 {
+        let _ = ask(&source).await;
+    }
+    assert_eq!(server.requests(), 3);
+    assert_eq!(hour.requests() + day.requests(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sources_behind_one_record_have_budgets_of_their_own() {
+    let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(wall.clone());
+    let store = Memory::new();
+    let process = || {
+        let first = server.source().scope("a").budget(2, Per::Hour).reserve(0);
+        let other = server.source().scope("b").budget(3, Per::Month).reserve(0);
+        let first = first.wall_clock(wall.clone());
+        let either = first.or_else(other.wall_clock(wall.clone()));
+        TokenCache::from(either.shared(store.clone()).wall_clock(wall.clone()))
+    };
+    for _ in 0..20 {
+        let cache = process();
+        let _ = cache.get().await;
+        cache.invalidate();
+        let _ = cache.get().await;
+    }
+    assert_eq!(server.requests(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sources_with_one_name_share_one_budget() {
     let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
     let server = Server::new(wall.clone());

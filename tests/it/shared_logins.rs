@@ -15,7 +15,7 @@ use tower_oauth::{
 use crate::support::{
     faulty_store::{Faulty, Write},
     rotating::{
-        Answer::{InvalidGrant, Keep, Lost, RotateWithBadAccess, Unavailable, Unheard},
+        Answer::{Away, Busy, InvalidGrant, Keep, Lost, RotateWithBadAccess, Unavailable, Unheard},
         Rotating,
     },
     secs, settle,
@@ -352,10 +352,12 @@ async fn no_refresh_token_is_redeemed_alone_while_the_store_is_down() {
 #[tokio::test(start_paused = true)]
 async fn what_certainly_was_not_redeemed_is_sent_again_and_what_may_have_been_is_not() {
     for (answer, again) in [
-        (Unavailable, true),
+        (Away, true),
+        (Busy, true),
         (InvalidGrant, true),
         (Keep(""), true),
         (RotateWithBadAccess, true),
+        (Unavailable, false),
         (Unheard, false),
         (Lost, false),
     ] {
@@ -381,6 +383,204 @@ async fn a_server_that_tolerates_it_gets_a_refresh_token_again() {
     assert!(ask(&source).await.unwrap_err().is_transient());
     assert_eq!(ask(&source).await.unwrap(), "a1");
     assert_eq!(server.redeemed(), ["r1", "r1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_login_that_the_server_could_not_be_asked_about_is_still_new() {
+    for answer in [Away, Busy] {
+        let (server, store) = (Rotating::start(), Memory::new());
+        let named = |seed: &str| server.source(seed).shared(store.clone()).named("alice");
+        server.script([InvalidGrant]);
+        ask(&named("r1")).await.unwrap_err();
+        server.log_in("s1");
+        server.script([answer]);
+        assert!(ask(&named("s1")).await.unwrap_err().is_transient());
+        assert_eq!(ask(&named("s1")).await.unwrap(), "a1", "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_refresh_token_that_is_none_does_no_harm_where_replays_are_tolerated_either() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let named = |seed: &str| {
+        let source = server.source(seed).tolerates_replay();
+        source.shared(store.clone()).named("alice")
+    };
+    ask(&named("r1")).await.unwrap();
+    let cache = TokenCache::from(named("wrong"));
+    cache.get().await.unwrap();
+    anew(&cache).await.unwrap_err();
+    advance(secs(60)).await;
+    assert_eq!(anew(&cache).await.unwrap(), "a2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_unsaved_for_one_name_is_not_lost_for_another() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    server.log_in("s1");
+    let base = server.source("r1").shared(store.clone());
+    let (one, other) = (base.clone().named("one"), base.named("other"));
+    store.script([
+        Write::Works,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+        Write::Fails,
+    ]);
+    ask(&one).await.unwrap_err();
+    server.script([InvalidGrant]);
+    ask(&other).await.unwrap_err();
+    settle().await;
+    advance(secs(30)).await;
+    settle().await;
+    assert_eq!(ask(&one).await.unwrap(), "a1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_of_a_redemption_is_written_also_if_its_source_is_gone() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.script([Write::Works].into_iter().chain([Write::Fails; 6]));
+    let source = process(&server, &store);
+    ask(&source).await.unwrap_err();
+    drop(source);
+    settle().await;
+    for _ in 0..4 {
+        advance(secs(10)).await;
+        settle().await;
+    }
+    assert_eq!(ask(&process(&server, &store)).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+// rule F24
+#[tokio::test(start_paused = true)]
+async fn a_store_that_forgot_an_intent_keeps_the_login_that_came_after() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let named = |seed: &str| server.source(seed).shared(store.clone()).named("alice");
+    let gate = server.gate();
+    let slow = named("r1");
+    let slow = tokio::spawn(async move { ask(&slow).await });
+    settle().await;
+    store.forget();
+    server.log_in("s1");
+    let fast = named("s1");
+    let fast = tokio::spawn(async move { ask(&fast).await });
+    settle().await;
+    assert_eq!(server.redeemed(), ["r1", "s1"]);
+    gate.add_permits(1000);
+    let _ = slow.await.unwrap();
+    assert_eq!(fast.await.unwrap().unwrap(), "a2");
+    assert!(store.text().await.contains("refresh_token=r3"));
+    let cache = TokenCache::from(named("s1"));
+    cache.get().await.unwrap();
+    anew(&cache).await.unwrap();
+    assert_eq!(server.reused(), Vec::<String>::new());
+    assert_eq!(server.redeemed(), ["r1", "s1", "r3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_knows_more_than_a_store_that_forgot_brings_no_old_login_back() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let named = |seed: &str| server.source(seed).shared(store.clone()).named("alice");
+    let idle = named("r1");
+    for _ in 0..3 {
+        ask(&idle).await.unwrap();
+    }
+    store.forget();
+    server.log_in("s1");
+    assert_eq!(ask(&named("s1")).await.unwrap(), "a2");
+    assert_eq!(
+        ask(&idle).await.unwrap(),
+        "a2",
+        "it takes what the new login brought"
+    );
+    assert_eq!(server.redeemed(), ["r1", "s1"]);
+}
+
+#[tokio::test]
+async fn a_store_that_forgot_all_makes_no_process_send_what_it_has_sent() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let source = process(&server, &store);
+    server.script([Unheard]);
+    assert!(is_possibly_rotated(&ask(&source).await.unwrap_err()));
+    store.forget();
+    assert!(is_possibly_rotated(&ask(&source).await.unwrap_err()));
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_arrives_late_finds_its_place_taken() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let source = process(&server, &store);
+    store.script([Write::Fails]);
+    ask(&source).await.unwrap_err();
+    settle().await;
+    advance(secs(1)).await;
+    settle().await;
+    let late = Record::new(7, b"format=1".to_vec(), None);
+    let key = store.key();
+    let written = store.compare_and_set(&key, None, &late, None);
+    assert_eq!(written.await.unwrap(), Written::Changed);
+    assert_eq!(ask(&source).await.unwrap(), "a1");
+}
+
+#[tokio::test]
+async fn a_hook_is_called_once_the_store_has_the_pair_and_before_it_is_used() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let source = server.source("r1").on_rotation({
+        let (seen, store) = (Arc::clone(&seen), store.clone());
+        move |pair| {
+            let (seen, store) = (Arc::clone(&seen), store.clone());
+            async move {
+                let kept = store.text().await.contains("refresh_token=r2");
+                seen.lock()
+                    .unwrap()
+                    .push(kept && pair.refresh_token() == "r2");
+                Err("disk full".into())
+            }
+        }
+    });
+    let source = source.shared(store.clone()).named("alice");
+    let error = ask(&source).await.unwrap_err();
+    assert!(error.to_string().contains("disk full"), "{error}");
+    assert_eq!(*seen.lock().unwrap(), [true]);
+}
+
+#[tokio::test]
+async fn a_source_around_a_login_is_shared_only_if_the_login_is() {
+    let (server, store) = (Rotating::start(), Memory::new());
+    let endpoint = || {
+        let unused = tower::service_fn(|_| async { Err::<http::Response<String>, _>("unused") });
+        let builder = tower_oauth::TokenEndpoint::builder("https://as.example/exchange");
+        let auth = tower_oauth::ClientAuth::basic("id", "pw");
+        builder.client_auth(auth).transport(unused).build().unwrap()
+    };
+    let subject = server.source("r1");
+    let exchange = tower_oauth::TokenExchange::new(endpoint(), subject.clone());
+    let error = exchange
+        .shared(store.clone())
+        .token(Demand::default())
+        .await;
+    let error = error.unwrap_err();
+    assert!(
+        error.to_string().contains("share that one as well"),
+        "{error}"
+    );
+    let either = subject.clone().or_else(server.source("r2"));
+    let exchange = tower_oauth::TokenExchange::new(endpoint(), either);
+    let error = exchange
+        .shared(store.clone())
+        .token(Demand::default())
+        .await;
+    assert!(error.unwrap_err().to_string().contains("can't be shared"));
+    assert_eq!(server.requests(), 0);
+    let exchange = tower_oauth::TokenExchange::new(endpoint(), subject.shared(store.clone()));
+    let exchange = exchange.shared(store);
+    let error = exchange.token(Demand::default()).await.unwrap_err();
+    assert!(error.to_string().contains("unused"), "{error}");
+    assert_eq!(server.redeemed(), ["r1"]);
 }
 
 #[tokio::test]

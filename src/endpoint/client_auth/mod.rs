@@ -20,7 +20,10 @@ use super::{
     redact::Redactor,
     request::{TokenRequest, form_encoded},
 };
-use crate::secret::{Secret, SecretString};
+use crate::{
+    secret::{Secret, SecretString},
+    source::Identity,
+};
 
 use self::problem::AuthProblem;
 
@@ -243,6 +246,19 @@ impl ClientAuth {
                 .add_to(request, issuer, now)
                 .map_err(AuthProblem::Unsigned),
             Method::Anonymous => Ok(Redactor::new([])),
+        }
+    }
+
+    /// Who the client is. How it proves that shapes no token, but for a certificate that the token may
+    /// be bound to (RFC 8705 §3).
+    pub(super) fn identify(&self, identity: &mut Identity) {
+        identity.part("client", self.id());
+        #[cfg(feature = "https-client")]
+        if let Method::Tls { certificate, .. } = &self.0
+            && let Ok(current) = certificate.current()
+            && let Some(leaf) = current.0.cert.first()
+        {
+            identity.part("certificate", hmac_sha256::Hash::hash(leaf));
         }
     }
 

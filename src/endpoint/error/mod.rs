@@ -226,8 +226,17 @@ impl EndpointError {
     pub(crate) fn nothing_was_done(&self) -> bool {
         match self {
             Self::CertificateRefused { .. } | Self::Redirected { .. } => true,
+            // A bare 503 is what a proxy says, also when the server behind it broke off in the middle.
+            Self::Refused {
+                status,
+                code,
+                retry_after,
+                ..
+            } if *status == StatusCode::SERVICE_UNAVAILABLE => {
+                code.is_some() || retry_after.is_some()
+            }
             Self::Refused { status, .. } => {
-                status.is_client_error() || *status == StatusCode::SERVICE_UNAVAILABLE
+                status.is_client_error() && *status != StatusCode::REQUEST_TIMEOUT
             }
             _ => self.nothing_was_sent(),
         }

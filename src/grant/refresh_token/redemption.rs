@@ -176,7 +176,9 @@ impl Shared {
         }
         let (token, refresh_token) = redeemed?;
         if let (Some(hook), Some(refresh_token)) = (self.hook(), refresh_token) {
-            rotation::hand_over(refresh_token, token.clone(), &hook).await?;
+            let token = token.clone();
+            let hand_over = async move { rotation::hand_over(refresh_token, token, &hook).await };
+            entrusted.do_afterwards(Box::pin(hand_over));
         }
         Ok(token)
     }

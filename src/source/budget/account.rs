@@ -98,8 +98,11 @@ impl Account {
         Ok(account)
     }
 
-    pub(super) fn refund(mut self, requests: u32) -> Self {
-        self.spent = self.spent.saturating_sub(requests);
+    /// One that was counted in the period that began at `start`, and wasn't sent.
+    pub(super) fn refund(mut self, start: SystemTime) -> Self {
+        if self.start == Some(start) {
+            self.spent = self.spent.saturating_sub(1);
+        }
         self
     }
 
@@ -210,6 +213,13 @@ mod tests {
                 .spend(&terms, Need::Ahead, at(3_600))
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn a_refund_counts_in_its_own_period_only() {
+        let account = spent(2, at(3_600));
+        assert_eq!(account.refund(at(3_600)).spent, 1);
+        assert_eq!(account.refund(at(0)).spent, 2);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     super::{
         TokenError,
         erased_store::ErasedStore,
-        token_store::{Record, StoreError, StoreKey, Written},
+        token_store::{Record, StoreError, StoreKey, Written, next_generation},
     },
     account::{Account, Denied, Need, Terms},
     error::BudgetSpent,
@@ -27,8 +27,14 @@ const AFTER_ITS_END: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Book {
     pub(super) terms: Terms,
     pub(super) clock: Clock,
-    /// As this process knows it.
-    account: Mutex<Account>,
+    page: Mutex<Page>,
+}
+
+/// The count as this process knows it, and the generation of the record that it stood in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Page {
+    account: Account,
+    generation: Option<u64>,
 }
 
 impl Book {
@@ -36,20 +42,37 @@ impl Book {
         Arc::new(Self {
             terms,
             clock,
-            account: Mutex::default(),
+            page: Mutex::default(),
         })
     }
 
     /// As this process knows it, now.
     pub(super) fn account(&self) -> (Account, SystemTime) {
         let now = self.clock.now().wall;
-        let (account, period) = self.lock().at(now, &self.terms);
+        let (account, period) = self.lock().account.at(now, &self.terms);
         (account, period.end)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Account> {
+    /// What the store says; or this process, where the store has forgotten what that has seen.
+    fn newer(&self, there: Page) -> Account {
+        let page = *self.lock();
+        if there.generation < page.generation {
+            there.account.max(page.account)
+        } else {
+            there.account
+        }
+    }
+
+    fn turn_to(&self, new: Page) {
+        let mut page = self.lock();
+        if new.generation >= page.generation {
+            *page = new;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Page> {
         // Nothing that runs under the lock leaves it half done.
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+        self.page.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,12 +84,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Counts one more token request before it is sent: a process that is killed has spent it.
+    /// Counts one more token request before it is sent: a process that is killed has spent it. Returns
+    /// when the period began that it counts in.
     ///
     /// # Errors
     ///
     /// [`BudgetSpent`], or the store's: what can't be counted must not be sent.
-    pub(super) async fn spend(&self, need: Need) -> Result<(), TokenError> {
+    pub(super) async fn spend(&self, need: Need) -> Result<SystemTime, TokenError> {
         let terms = &self.book.terms;
         let now = self.book.clock.now().wall;
         let counted = self
@@ -75,7 +99,7 @@ impl Ledger {
         match counted {
             Ok(account) => {
                 metrics::budget(terms.requests, account.spent);
-                Ok(())
+                Ok(account.start.unwrap_or(now))
             }
             Err(Denied { spent, next }) => {
                 let wait = next.duration_since(now).unwrap_or_default();
@@ -90,9 +114,10 @@ impl Ledger {
         }
     }
 
-    /// Takes back what was counted and not sent. Where that fails, it stays spent.
-    pub(super) async fn refund(&self, requests: u32) {
-        let _ = self.change(|account| Ok(account.refund(requests))).await;
+    /// Takes back what was counted in the period that began at `start`, and not sent. Where that
+    /// fails, it stays spent.
+    pub(super) async fn refund(&self, start: SystemTime) {
+        let _ = self.change(|account| Ok(account.refund(start))).await;
     }
 
     async fn change(
@@ -100,26 +125,31 @@ impl Ledger {
         change: impl Fn(Account) -> Result<Account, Denied>,
     ) -> Result<Result<Account, Denied>, StoreError> {
         let Some((store, key)) = &self.store else {
-            let mut account = self.book.lock();
-            let changed = change(*account);
+            let mut page = self.book.lock();
+            let changed = change(page.account);
             if let Ok(changed) = changed {
-                *account = changed;
+                page.account = changed;
             }
             return Ok(changed);
         };
         for _ in 0..MOST_TRIES {
             let there = store.read(key).await?;
             let generation = there.as_ref().map(Record::generation);
-            let counted = match &there {
+            let account = match &there {
                 Some(record) => Account::read(record.text()).ok_or_else(|| not_a_count(key))?,
                 None => Account::default(),
             };
-            // A store that has forgotten gets back what this process knows.
-            let counted = counted.max(*self.book.lock());
+            let counted = self.book.newer(Page {
+                account,
+                generation,
+            });
             let changed = match change(counted) {
                 Ok(changed) => changed,
                 denied => {
-                    *self.book.lock() = counted;
+                    self.book.turn_to(Page {
+                        account: counted,
+                        generation,
+                    });
                     return Ok(denied);
                 }
             };
@@ -129,7 +159,10 @@ impl Ledger {
                 .await?
             {
                 Written::Done => {
-                    *self.book.lock() = changed;
+                    self.book.turn_to(Page {
+                        account: changed,
+                        generation: Some(record.generation()),
+                    });
                     return Ok(Ok(changed));
                 }
                 Written::Changed | Written::Fenced => {}
@@ -141,13 +174,10 @@ impl Ledger {
     }
 
     fn record(&self, generation: Option<u64>, account: Account) -> Record {
-        let generation = generation.unwrap_or_default().saturating_add(1);
-        let (_, period) = account.at(
-            account.start.unwrap_or(SystemTime::UNIX_EPOCH),
-            &self.book.terms,
-        );
+        let start = account.start.unwrap_or(SystemTime::UNIX_EPOCH);
+        let (_, period) = account.at(start, &self.book.terms);
         let keep_until = period.end.checked_add(AFTER_ITS_END);
-        Record::new(generation, account.written(), keep_until)
+        Record::new(next_generation(generation), account.written(), keep_until)
     }
 }
 

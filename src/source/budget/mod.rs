@@ -14,10 +14,7 @@ pub(crate) mod purse;
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -156,17 +153,24 @@ impl<S: TokenSource> Budgeted<S> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ledger(&self, demand: Demand<'_>, identity: &Identity) -> Ledger {
+    /// The key says whose count it is and for which time: others' counts would read as another
+    /// period's.
+    fn ledger(&self, demand: Demand<'_>, source: &Identity) -> Ledger {
         let shared = match demand.sharing() {
             Some(sharing) => Some((sharing.store, sharing.key.clone())),
-            None => identity.store().map(|store| (store, identity.key())),
+            None => source.store().map(|store| (store, source.key())),
         };
         let store = shared.map(|(store, of)| {
             let mut key = Identity::new();
             match &self.name {
                 Some(name) => key.part("budget", &**name),
-                None => key.part("budget of", of.as_str()),
+                None => {
+                    key.part("budget of", of.as_str());
+                    key.part("source", source.key().as_str());
+                    key.part("wish", source.tag().to_be_bytes());
+                }
             }
+            key.part("per", format!("{:?}", self.book.terms.per));
             (Arc::clone(store), key.key())
         });
         Ledger {
@@ -178,26 +182,18 @@ impl<S: TokenSource> Budgeted<S> {
 
 impl<S: TokenSource> TokenSource for Budgeted<S> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
-        let mut identity = Identity::new();
-        self.source.identify(&mut identity);
-        let purse = Arc::new(Purse {
-            ledger: self.ledger(demand, &identity),
-            need: Need::of(demand),
-            unsent: AtomicU32::new(0),
-        });
+        let mut source = Identity::new();
+        self.source.identify(&mut source);
+        let purse = Purse::new(self.ledger(demand, &source), Need::of(demand));
         let asked = self.book.clock.now();
         let call = async {
             // A source that doesn't say when it sends, is taken to do it once each time.
-            if !identity.metered() {
+            if !source.metered() {
                 purse::pay().await?;
             }
             self.source.token(demand).await
         };
-        let outcome = purse::with(Arc::clone(&purse), call).await;
-        let unsent = purse.unsent.load(Ordering::Relaxed);
-        if unsent > 0 {
-            purse.ledger.refund(unsent).await;
-        }
+        let outcome = purse::with(purse, call).await;
         match outcome {
             Ok(token) => {
                 let end = token.lifetime().map(|lifetime| asked.after(lifetime));

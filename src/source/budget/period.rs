@@ -44,7 +44,7 @@ impl Per {
                 let time = time.max(Duration::from_secs(1));
                 let end_of = |start: SystemTime| start.checked_add(time).unwrap_or(start);
                 let goes_on = last.filter(|last| now < end_of(*last));
-                let start = goes_on.unwrap_or(now);
+                let start = goes_on.unwrap_or_else(|| whole_millis(now));
                 Period {
                     start,
                     end: end_of(start),
@@ -58,6 +58,14 @@ fn at(secs: u64) -> SystemTime {
     let since = Duration::from_secs(secs);
     let at = SystemTime::UNIX_EPOCH.checked_add(since);
     at.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// The next whole millisecond: a store's count has no smaller unit, and both must say the same.
+fn whole_millis(now: SystemTime) -> SystemTime {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.unwrap_or_default().as_nanos().div_ceil(1_000_000);
+    let since = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+    SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(now)
 }
 
 fn whole(secs: u64, unit: u64) -> Period {
@@ -152,5 +160,7 @@ mod tests {
         assert_eq!(per.period(now, None).start, now);
         assert_eq!(per.period(now + minutes / 2, Some(now)).end, now + minutes);
         assert_eq!(per.period(now + minutes, Some(now)).start, now + minutes);
+        let odd = now + Duration::from_nanos(1);
+        assert_eq!(per.period(odd, None).start, now + Duration::from_millis(1));
     }
 }

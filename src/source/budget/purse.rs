@@ -1,12 +1,6 @@
 //! Who pays for a token request: found by whoever is about to send one.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::{future::Future, sync::Arc, time::SystemTime};
 
 use super::{super::TokenError, account::Need, ledger::Ledger};
 
@@ -16,32 +10,62 @@ tokio::task_local! {
 
 /// What the token requests of one call of a source are paid from.
 pub(super) struct Purse {
-    pub(super) ledger: Ledger,
-    pub(super) need: Need,
-    pub(super) unsent: AtomicU32,
+    ledger: Ledger,
+    need: Need,
+    /// A budget around this one counts the same requests.
+    outer: Option<Arc<Purse>>,
+}
+
+impl Purse {
+    pub(super) fn new(ledger: Ledger, need: Need) -> Self {
+        Self {
+            ledger,
+            need,
+            outer: PURSE.try_with(Arc::clone).ok(),
+        }
+    }
 }
 
 /// Runs `work`, whose token requests are paid from `purse`.
-pub(super) async fn with<T>(purse: Arc<Purse>, work: impl Future<Output = T>) -> T {
-    PURSE.scope(purse, work).await
+pub(super) async fn with<T>(purse: Purse, work: impl Future<Output = T>) -> T {
+    PURSE.scope(Arc::new(purse), work).await
+}
+
+/// One token request that was paid for.
+#[derive(Default)]
+pub(crate) struct Receipt {
+    /// From where, and of which period.
+    paid: Vec<(Ledger, SystemTime)>,
 }
 
 /// Pays for one token request before it is sent; costs nothing where nobody keeps a budget.
 ///
 /// # Errors
 ///
-/// The budget is spent, or it can't be counted.
-pub(crate) async fn pay() -> Result<(), TokenError> {
-    let Ok(purse) = PURSE.try_with(Arc::clone) else {
-        return Ok(());
-    };
-    purse.ledger.spend(purse.need).await
+/// A budget is spent, or can't be counted.
+pub(crate) async fn pay() -> Result<Receipt, TokenError> {
+    let mut receipt = Receipt::default();
+    let mut next = PURSE.try_with(Arc::clone).ok();
+    while let Some(purse) = next {
+        match purse.ledger.spend(purse.need).await {
+            Ok(period) => receipt.paid.push((purse.ledger.clone(), period)),
+            Err(error) => {
+                receipt.take_back().await;
+                return Err(error);
+            }
+        }
+        next = purse.outer.clone();
+    }
+    Ok(receipt)
 }
 
-/// What was paid for wasn't sent.
-pub(crate) fn unsent() {
-    // Relaxed: who asks has awaited who said so.
-    let _ = PURSE.try_with(|purse| purse.unsent.fetch_add(1, Ordering::Relaxed));
+impl Receipt {
+    /// What was paid for wasn't sent. Where it can't be taken back, it stays spent.
+    pub(crate) async fn take_back(self) {
+        for (ledger, period) in self.paid {
+            ledger.refund(period).await;
+        }
+    }
 }
 
 /// The same work for a task of its own, which pays from the purse of whoever starts it.

@@ -114,14 +114,17 @@ impl Kept {
 
     /// Somebody began with this one.
     pub(super) fn remember_seed(&mut self, refresh_token: &SecretString) {
-        self.seeds.insert(0, hash(refresh_token));
-        self.seeds.truncate(MOST_SEEDS);
+        remember(&mut self.seeds, refresh_token, MOST_SEEDS);
     }
 
     /// A rotation brought this one.
     pub(super) fn remember_rotated(&mut self, refresh_token: &SecretString) {
-        self.rotated.insert(0, hash(refresh_token));
-        self.rotated.truncate(MOST_ROTATED);
+        remember(&mut self.rotated, refresh_token, MOST_ROTATED);
+    }
+
+    /// Whether this login has heard of all that the other one began with.
+    pub(super) fn knows_the_seeds_of(&self, other: &Self) -> bool {
+        other.seeds.iter().all(|seed| self.seeds.contains(seed))
     }
 
     /// When nobody needs this any more: never, if it can bring a new token.
@@ -231,7 +234,14 @@ fn secret(text: &str) -> SecretString {
     SecretString::from(text.to_owned())
 }
 
-fn hash(refresh_token: &SecretString) -> [u8; 32] {
+fn remember(hashes: &mut Vec<[u8; 32]>, refresh_token: &SecretString, most: usize) {
+    let hash = hash(refresh_token);
+    hashes.retain(|known| *known != hash);
+    hashes.insert(0, hash);
+    hashes.truncate(most);
+}
+
+pub(super) fn hash(refresh_token: &SecretString) -> [u8; 32] {
     hmac_sha256::Hash::hash(refresh_token.as_bytes())
 }
 

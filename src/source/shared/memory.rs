@@ -1,6 +1,7 @@
-//! What this process knows of the record, which may be more than the store does.
+//! What this process knows of the records, which may be more than the store does.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -9,7 +10,7 @@ use tokio::{runtime::Handle, time::sleep};
 
 use super::{
     Lost,
-    kept::{KeptToken, Refresh},
+    kept::{self, KeptToken, Refresh},
     place::Place,
     there::There,
 };
@@ -25,25 +26,33 @@ use crate::{
 /// How often a record is read anew that others change all the time.
 const MOST_LOOKS: usize = 8;
 
+/// How many refresh tokens that were sent are remembered.
+const MOST_SENT: usize = 64;
+
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What this process has seen in the store, and what it couldn't write there. Clones of a source share
 /// it.
 #[derive(Default)]
-pub(super) struct Memory(Mutex<Known>);
+pub(super) struct Memory(Mutex<HashMap<StoreKey, Known>>);
 
 #[derive(Default)]
 struct Known {
-    /// Of which place the rest is.
-    key: Option<StoreKey>,
     /// The newest record that was in the store for sure. A store that has an older one, or none, has
     /// forgotten it, and gets it back.
     seen: Option<Record>,
-    unsaved: Option<Unsaved>,
+    unsaved: Option<(Ticket, Unsaved)>,
+    tickets: u64,
+    /// Hashes of refresh tokens that were sent from here and may be spent, whatever the store says.
+    sent: VecDeque<[u8; 32]>,
     /// A task looks until the store answers.
     is_looked_after: bool,
 }
+
+/// Tells what one turn couldn't write from what another couldn't.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket(u64);
 
 /// What is to be written as soon as that goes.
 #[derive(Clone)]
@@ -51,6 +60,9 @@ pub(super) enum Unsaved {
     /// What came of a redemption, in the place of its intent and of nothing else: whatever else stands
     /// there, is newer.
     Outcome { record: Record, over: Record },
+    /// An intent that may stand there or come to stand there, and nothing was sent: what was there
+    /// before, with a new generation, so that the intent can't come late.
+    Undone { intent: Record, before: There },
     /// A token that others may use, beside whatever stands there.
     Token {
         token: KeptToken,
@@ -61,25 +73,65 @@ pub(super) enum Unsaved {
 impl Memory {
     /// As it would be in the store.
     pub(super) fn known(&self, place: &Place) -> There {
-        let known = self.of(&place.key);
-        let there = There::of(known.seen.clone()).unwrap_or_default();
-        match &known.unsaved {
-            Some(Unsaved::Token { token, .. }) => there.with(token.clone()),
-            _ => there,
-        }
+        self.with(&place.key, |known| {
+            let there = There::of(known.seen.clone()).unwrap_or_default();
+            match &known.unsaved {
+                Some((_, Unsaved::Token { token, .. })) => there.with(token.clone()),
+                _ => there,
+            }
+        })
     }
 
     /// This record is in the store.
     pub(super) fn saw(&self, key: &StoreKey, record: Option<&Record>) {
-        let mut known = self.of(key);
-        let generation = |record: Option<&Record>| record.map(Record::generation);
-        if generation(record) >= generation(known.seen.as_ref()) {
-            known.seen = record.cloned();
-        }
+        self.with(key, |known| known.saw(record));
     }
 
-    pub(super) fn set_unsaved(&self, key: &StoreKey, unsaved: Option<Unsaved>) {
-        self.of(key).unsaved = unsaved;
+    /// From now on this is to be written. What came of a newer intent isn't forgotten for it.
+    pub(super) fn set_unsaved(&self, key: &StoreKey, unsaved: Unsaved) -> Ticket {
+        self.with(key, |known| {
+            known.tickets = known.tickets.wrapping_add(1);
+            let ticket = Ticket(known.tickets);
+            let is_older = match (&unsaved, &known.unsaved) {
+                (_, None) => false,
+                (
+                    Unsaved::Outcome { over, .. },
+                    Some((_, Unsaved::Outcome { over: newer, .. })),
+                ) => over.generation() < newer.generation(),
+                (_, Some((_, Unsaved::Outcome { .. }))) => true,
+                _ => false,
+            };
+            if !is_older {
+                known.unsaved = Some((ticket, unsaved));
+            }
+            ticket
+        })
+    }
+
+    /// It is written, or must not be any more.
+    pub(super) fn settle(&self, key: &StoreKey, ticket: Ticket) {
+        self.with(key, |known| {
+            known.unsaved.take_if(|(kept, _)| *kept == ticket);
+        });
+    }
+
+    /// This refresh token is about to be sent.
+    pub(super) fn send(&self, key: &StoreKey, refresh_token: &SecretString) {
+        self.with(key, |known| {
+            known.sent.truncate(MOST_SENT);
+            known.sent.push_front(kept::hash(refresh_token));
+        });
+    }
+
+    /// It can be sent again.
+    pub(super) fn is_whole(&self, key: &StoreKey, refresh_token: &SecretString) {
+        let hash = kept::hash(refresh_token);
+        self.with(key, |known| known.sent.retain(|sent| *sent != hash));
+    }
+
+    pub(super) fn was_sent(&self, key: &StoreKey, refresh_token: &SecretString) -> bool {
+        let hash = kept::hash(refresh_token);
+        self.with(key, |known| known.sent.contains(&hash))
     }
 
     /// What is in the store, once that has what it lacks.
@@ -92,9 +144,7 @@ impl Memory {
         for _ in 0..MOST_LOOKS {
             let record = store.read(key).await?;
             let there = There::of(record).ok_or_else(|| Lost::unreadable(key))?;
-            let Some(lacking) = self.lacking(key, &there, now) else {
-                self.saw(key, there.record());
-                self.set_unsaved(key, None);
+            let Some(lacking) = self.with(key, |known| known.lacking(&there, now)) else {
                 return Ok(there);
             };
             let expected = there.generation();
@@ -108,18 +158,115 @@ impl Memory {
         Err(changes.into())
     }
 
-    /// The record to be written over what is there.
-    fn lacking(&self, key: &StoreKey, there: &There, now: SystemTime) -> Option<Record> {
-        let known = self.of(key);
-        let is_of_use = |record: &&Record| record.keep_until().is_none_or(|end| now < end);
-        if let Some(seen) = known.seen.as_ref().filter(is_of_use)
-            && Some(seen.generation()) > there.generation()
-        {
+    /// Starts a task that looks until the store answers. It ends with the source, unless what came of
+    /// a redemption would end with it.
+    pub(super) fn look_after(
+        self: &Arc<Self>,
+        store: &Arc<dyn ErasedStore>,
+        key: &StoreKey,
+        clock: &Clock,
+    ) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let (started, is_outcome) = self.with(key, |known| {
+            let is_outcome = matches!(known.unsaved, Some((_, Unsaved::Outcome { .. })));
+            (
+                std::mem::replace(&mut known.is_looked_after, true),
+                is_outcome,
+            )
+        });
+        if started {
+            return;
+        }
+        let kept_alive = is_outcome.then(|| Arc::clone(self));
+        let memory = Arc::downgrade(self);
+        let (store, key, clock) = (Arc::clone(store), key.clone(), clock.clone());
+        // However it ends, also with its runtime, the next one may start.
+        let watch = Watch(Arc::downgrade(self), key.clone());
+        runtime.spawn(async move {
+            let _watch = watch;
+            let _kept_alive = kept_alive;
+            let mut pause = FIRST_PAUSE;
+            loop {
+                sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                let Some(memory) = memory.upgrade() else {
+                    return;
+                };
+                let looked = memory.look(&store, &key, clock.now().wall).await;
+                if looked.is_ok() && memory.with(&key, Known::is_at_rest) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Nothing that runs under the lock leaves it half done, or waits.
+    fn with<T>(&self, key: &StoreKey, act: impl FnOnce(&mut Known) -> T) -> T {
+        let mut all = self.lock();
+        // A login that has begun anew has another key: what nobody needs, goes.
+        if all.len() > MOST_KEYS {
+            all.retain(|of, known| of == key || known.unsaved.is_some() || known.is_looked_after);
+        }
+        act(all.entry(key.clone()).or_default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<StoreKey, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Clones of a source may have names of their own.
+const MOST_KEYS: usize = 64;
+
+impl Known {
+    fn saw(&mut self, record: Option<&Record>) {
+        let generation = |record: Option<&Record>| record.map(Record::generation);
+        if generation(record) >= generation(self.seen.as_ref()) {
+            self.seen = record.cloned();
+        }
+    }
+
+    /// The record to be written over what is there. If there is none, all is as it should be, and
+    /// nothing is unsaved any more.
+    fn lacking(&mut self, there: &There, now: SystemTime) -> Option<Record> {
+        if let Some(seen) = self.forgotten(there, now) {
             return Some(seen.clone());
         }
-        match known.unsaved.as_ref()? {
-            Unsaved::Outcome { record, over } => there.is(over).then(|| record.clone()),
-            Unsaved::Token {
+        let unsaved = self.unsaved.as_ref().map(|(_, unsaved)| unsaved);
+        let lacking = unsaved.and_then(|unsaved| unsaved.over(there, now));
+        if lacking.is_none() {
+            self.saw(there.record());
+            self.unsaved = None;
+        }
+        lacking
+    }
+
+    /// What the store had and has no more, unless somebody has logged in anew since.
+    fn forgotten(&self, there: &There, now: SystemTime) -> Option<&Record> {
+        let seen = self.seen.as_ref()?;
+        let is_of_use = seen.keep_until().is_none_or(|end| now < end);
+        let is_newer = Some(seen.generation()) > there.generation();
+        let known = There::of(Some(seen.clone()))?.kept;
+        (is_of_use && is_newer && known.knows_the_seeds_of(&there.kept)).then_some(seen)
+    }
+
+    fn is_at_rest(&mut self) -> bool {
+        self.is_looked_after = self.unsaved.is_some();
+        !self.is_looked_after
+    }
+}
+
+impl Unsaved {
+    fn over(&self, there: &There, now: SystemTime) -> Option<Record> {
+        match self {
+            Self::Outcome { record, over } => there.is(over).then(|| record.clone()),
+            Self::Undone { intent, before } => {
+                let applies = there.is(intent) || there.is_as_found(before.record());
+                applies.then(|| there.next_record_as(before))
+            }
+            Self::Token {
                 token,
                 refresh_token,
             } => {
@@ -137,48 +284,15 @@ impl Memory {
             }
         }
     }
+}
 
-    /// Starts a task that looks until the store answers. It ends with the source.
-    pub(super) fn look_after(
-        self: &Arc<Self>,
-        store: &Arc<dyn ErasedStore>,
-        key: &StoreKey,
-        clock: &Clock,
-    ) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if std::mem::replace(&mut self.of(key).is_looked_after, true) {
-            return;
-        }
-        let memory = Arc::downgrade(self);
-        let (store, key, clock) = (Arc::clone(store), key.clone(), clock.clone());
-        runtime.spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            loop {
-                sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
-                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-                let Some(memory) = memory.upgrade() else {
-                    return;
-                };
-                if memory.look(&store, &key, clock.now().wall).await.is_ok() {
-                    memory.of(&key).is_looked_after = false;
-                    return;
-                }
-            }
-        });
-    }
+/// Says at its end that nobody looks after this place any more.
+struct Watch(std::sync::Weak<Memory>, StoreKey);
 
-    /// What is known of this place; where that is another one by now, as after a new login, nothing.
-    fn of(&self, key: &StoreKey) -> MutexGuard<'_, Known> {
-        // Nothing that runs under the lock leaves it half done.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.key.as_ref() != Some(key) {
-            *known = Known {
-                key: Some(key.clone()),
-                ..Known::default()
-            };
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(memory) = self.0.upgrade() {
+            memory.with(&self.1, |known| known.is_looked_after = false);
         }
-        known
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod kept;
 mod memory;
 mod place;
+mod redeeming;
 mod there;
 mod turn;
 
@@ -268,7 +269,7 @@ impl<S: TokenSource> Shared<S> {
             token: kept.clone(),
             refresh_token: entrusted.brought(),
         };
-        self.memory.set_unsaved(&place.key, Some(unsaved));
+        self.memory.set_unsaved(&place.key, unsaved);
         self.look_after(place);
         Ok(kept.as_of(self.settings.clock.now().wall))
     }
@@ -345,6 +346,9 @@ impl<S: TokenSource> TokenSource for Shared<S> {
             identity.part("name", &**name);
         }
         self.source.identify(identity);
+        if self.settings.name.is_none() {
+            identity.add_login();
+        }
         identity.is_metered();
         identity.is_kept_in(&self.store);
     }

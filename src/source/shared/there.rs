@@ -7,7 +7,10 @@ use super::{
     place::Place,
 };
 use crate::{
-    source::{Demand, token_store::Record},
+    source::{
+        Demand,
+        token_store::{Record, next_generation},
+    },
     token::AccessToken,
 };
 
@@ -36,10 +39,18 @@ impl There {
         self.record.as_ref().map(Record::generation)
     }
 
-    /// Whether it is this very record. Two processes may write different ones of one generation.
+    /// Whether it is this very record.
     pub(super) fn is(&self, record: &Record) -> bool {
-        self.generation() == Some(record.generation())
-            && self.record().map(Record::text) == Some(record.text())
+        self.is_as_found(Some(record))
+    }
+
+    /// The same for one that may not be there.
+    pub(super) fn is_as_found(&self, record: Option<&Record>) -> bool {
+        let parts = |record: Option<&Record>| {
+            let record = record?;
+            Some((record.generation(), record.text().to_vec()))
+        };
+        parts(self.record()) == parts(record)
     }
 
     /// The access token that is asked for: neither the one that was refused nor the one that is to be
@@ -63,8 +74,14 @@ impl There {
 
     /// What is to be written over the record that was found.
     pub(super) fn next_record(&self) -> Record {
-        let generation = self.generation().unwrap_or_default().saturating_add(1);
+        let generation = next_generation(self.generation());
         Record::new(generation, self.kept.written(), self.kept.keep_until())
+    }
+
+    /// What is to be written over it, to say the same as `other`.
+    pub(super) fn next_record_as(&self, other: &Self) -> Record {
+        let generation = next_generation(self.generation());
+        Record::new(generation, other.kept.written(), other.kept.keep_until())
     }
 
     /// As it is found once `record` has been written.

@@ -29,7 +29,12 @@ pub enum Answer {
     /// The server rotates, and the answer breaks off.
     Lost,
     InvalidGrant,
+    /// A bare 503, as proxies say it.
     Unavailable,
+    /// 429: the server says that it has done nothing.
+    Busy,
+    /// There is no connection to the server.
+    Away,
     Panic,
 }
 
@@ -174,8 +179,11 @@ impl Rotating {
     fn grant(&self, form: String) -> Result<Response<String>, BoxError> {
         let mut state = self.lock();
         let sent = param(&form, "refresh_token");
-        state.forms.push(form);
         let next = state.script.pop_front().unwrap_or(Answer::Rotate);
+        if next == Answer::Away {
+            return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
+        }
+        state.forms.push(form);
         if next == Answer::Unheard {
             return Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
         }
@@ -185,6 +193,9 @@ impl Rotating {
         }
         if next == Answer::Unavailable {
             return Ok(answer(503, String::new()));
+        }
+        if next == Answer::Busy {
+            return Ok(answer(429, String::new()));
         }
         if state.spent.contains(&sent) {
             state.reused.push(sent);
