@@ -41,6 +41,8 @@ mod egress_proxy;
 mod end_to_end;
 #[cfg(feature = "https-client")]
 mod first_answers;
+#[cfg(all(unix, feature = "file", feature = "https-client"))]
+mod fleet;
 mod generated;
 #[cfg(feature = "https-client")]
 mod grpc;

@@ -16,8 +16,8 @@ const MOST_TOKENS: usize = 8;
 
 /// How many refresh tokens of one name are remembered, so that none is taken for a new one: those that
 /// somebody began with, and the latest that rotations brought, which a provider may say late.
-const MOST_SEEDS: usize = 64;
-const MOST_ROTATED: usize = 64;
+const MOST_SEEDS: usize = 32;
+const MOST_ROTATED: usize = 8;
 
 /// How long a token is kept that is known to end, and one that isn't.
 const AFTER_ITS_END: Duration = Duration::from_secs(24 * 60 * 60);

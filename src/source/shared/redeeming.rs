@@ -43,6 +43,8 @@ impl<S: TokenSource> Turn<S> {
         let mut there = self.note(there, &before, &refresh_token, since).await?;
         memory.send(key, &refresh_token);
         let entrusted = Entrusted::with(Some(refresh_token.clone()));
+        // To write an intent takes time, which is none of the token's.
+        let asked = self.now();
         let asking = self.shared.ask(&self.place, self.demand(), &entrusted);
         let outcome = asking.await;
         if let Some(new) = entrusted.brought() {
@@ -69,7 +71,7 @@ impl<S: TokenSource> Turn<S> {
         let outcome = outcome.map(|token| KeptToken {
             tag: self.place.tag,
             token,
-            asked: since,
+            asked,
         });
         if let Ok(kept) = &outcome {
             there = there.with(kept.clone());
