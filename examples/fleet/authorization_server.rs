@@ -26,8 +26,6 @@ pub const CLIENT_ID: &str = "fleet";
 /// Which worker sent a request: its process id.
 pub const WORKER: &str = "x-worker";
 
-/// Longer ones would have to be waited for.
-const LIFETIME: Duration = Duration::from_secs(1);
 /// A cache lets go of a token a tenth of its lifetime before its end. Who looks at it may be late by
 /// this.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -38,6 +36,8 @@ pub struct AuthorizationServer {
     pub address: SocketAddr,
     /// Whether some answers come late.
     chaos: bool,
+    /// How long an access token lives.
+    lifetime: Duration,
     state: Mutex<State>,
 }
 
@@ -91,11 +91,12 @@ pub enum Validity {
 }
 
 impl AuthorizationServer {
-    pub async fn start(chaos: bool, seed: u64) -> Result<Arc<Self>, BoxError> {
+    pub async fn start(chaos: bool, seed: u64, lifetime: Duration) -> Result<Arc<Self>, BoxError> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let server = Arc::new(Self {
             address: listener.local_addr()?,
             chaos,
+            lifetime,
             state: Mutex::new(State {
                 random: fastrand::Rng::with_seed(seed),
                 ..State::default()
@@ -237,7 +238,7 @@ impl AuthorizationServer {
             Duration::ZERO
         };
         // A token is over by itself soon, but not on its way.
-        let lifetime = LIFETIME + Duration::from_secs(delay.as_secs_f64().ceil() as u64);
+        let lifetime = self.lifetime + Duration::from_secs(delay.as_secs_f64().ceil() as u64);
         let access_token = state.new_access_token(family, lifetime);
         let body = json!({
             "access_token": access_token,

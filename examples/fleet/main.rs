@@ -13,7 +13,7 @@
 //!                          └──▶ authorization server: each refresh token once, or the login is over
 //! ```
 //!
-//! Tokens live a second, so that there is always one to fetch. Takes about 20 seconds, and exits with 1
+//! Tokens live a second (by a file three), so that there is always one to fetch. Takes about 20 seconds, and exits with 1
 //! if a promise was broken: a refresh token came twice, a login was ended, a request failed though its
 //! worker had a good token in hand, or nobody knew what became of a refresh token though whoever sent
 //! it wasn't killed or stopped, and the store was there. `worker.rs` is the part to copy from.
@@ -101,7 +101,12 @@ async fn parent(words: impl Iterator<Item = String>) -> Result<ExitCode, BoxErro
             Some(Redis::start(&folder.0).await?)
         }
     };
-    let server = AuthorizationServer::start(options.chaos, options.seed).await?;
+    // Longer ones would have to be waited for; shorter ones would be over before a disk has them.
+    let lifetime = match &redis {
+        Some(_) => Duration::from_secs(1),
+        None => Duration::from_secs(3),
+    };
+    let server = AuthorizationServer::start(options.chaos, options.seed, lifetime).await?;
     let api = Api::start(Arc::clone(&server)).await?;
     let job = Job {
         token_url: server.url(),

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +15,8 @@ use crate::source::{Lease, Leased, StoreKey, Written};
 /// For how long the number of a key's last lease is kept for itself alone, after the lease is over and
 /// when there is no record: longer than anybody who still believes in his lease can take to write.
 const FENCE_KEPT: u64 = 24 * 60 * 60 * 1000;
+/// A clock that is corrected by less, as time servers do it, ends no lease.
+const SLACK: u64 = 5_000;
 
 /// All that is kept, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -21,7 +24,7 @@ pub(super) struct Contents {
     /// No lease of a key that isn't here had a higher number: so that a key which was dropped begins
     /// above its old leases.
     pub(super) floor: u64,
-    pub(super) shelves: BTreeMap<String, Shelf>,
+    pub(super) shelves: BTreeMap<String, Arc<Shelf>>,
 }
 
 /// What is kept at a key.
@@ -65,12 +68,24 @@ impl Contents {
         turn.lasts(now).then(|| Duration::from_millis(remaining))
     }
 
+    /// Whether each key has the record that it has in `other`.
+    pub(super) fn has_the_records_of(&self, other: &Self) -> bool {
+        self.records().eq(other.records())
+    }
+
+    fn records(&self) -> impl Iterator<Item = (&str, &Kept)> {
+        let shelves = self.shelves.iter();
+        shelves.filter_map(|(key, shelf)| Some((key.as_str(), shelf.kept.as_ref()?)))
+    }
+
     /// Drops what nobody needs any more. It comes before each other operation, so that these see what
     /// [`kept`](Self::kept) shows.
     pub(super) fn forget(&mut self, now: u64) {
         let Self { floor, shelves } = self;
         shelves.retain(|_, shelf| {
-            shelf.kept.take_if(|kept| kept.is_past(now));
+            if shelf.kept.as_ref().is_some_and(|kept| kept.is_past(now)) {
+                Arc::make_mut(shelf).kept = None;
+            }
             let fenced = shelf.turn.as_ref();
             let fenced = fenced.is_some_and(|turn| now < turn.end.saturating_add(FENCE_KEPT));
             let needed = shelf.kept.is_some() || fenced;
@@ -134,7 +149,8 @@ impl Contents {
 
     pub(super) fn release(&mut self, key: &StoreKey, lease: &Lease, now: u64) {
         if let Some(turn) = self.turn_of(key, lease, now) {
-            // Over, also if the clock is set back now; its number is still known.
+            // One that was granted for no time is over whatever the clock says; its number is still
+            // known.
             turn.end = now;
             turn.time = 0;
         }
@@ -143,19 +159,23 @@ impl Contents {
     fn shelf(&mut self, key: &StoreKey) -> &mut Shelf {
         let fence = self.floor;
         let shelf = self.shelves.entry(key.as_str().to_owned());
-        shelf.or_insert(Shelf {
+        let new = || Shelf {
             fence,
             turn: None,
             kept: None,
-        })
+        };
+        Arc::make_mut(shelf.or_insert_with(|| Arc::new(new())))
     }
 
     fn turn_of(&mut self, key: &StoreKey, lease: &Lease, now: u64) -> Option<&mut Turn> {
         let shelf = self.shelves.get_mut(key.as_str())?;
-        let turn = shelf.turn.as_mut();
-        turn.filter(|turn| {
-            turn.lasts(now) && turn.owner == lease.owner() && shelf.fence == lease.fence()
-        })
+        let turn = shelf.turn.as_ref()?;
+        let is_it = turn.owner == lease.owner() && shelf.fence == lease.fence();
+        if is_it && turn.lasts(now) {
+            Arc::make_mut(shelf).turn.as_mut()
+        } else {
+            None
+        }
     }
 }
 
@@ -169,11 +189,11 @@ impl Turn {
         }
     }
 
-    /// An end that lies further ahead than the lease was long means that the clock was set back: how
-    /// much of it is left can't be known, and nobody must wait for hours.
+    /// An end that lies further ahead than the lease was long means that the clock was set back: by
+    /// much, how much of it is left can't be known, and nobody must wait for hours.
     fn lasts(&self, now: u64) -> bool {
         let remaining = self.end.saturating_sub(now);
-        0 < remaining && remaining <= self.time
+        0 < self.time && 0 < remaining && remaining <= self.time.saturating_add(SLACK)
     }
 }
 
@@ -246,6 +266,37 @@ mod tests {
         granted(contents.lease(&key, "first", SECOND, 1_000_000));
         let second = granted(contents.lease(&key, "second", SECOND, 5_000));
         assert_eq!(second.fence(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_corrected_ends_no_lease_and_brings_none_back() {
+        let key = StoreKey::named("key");
+        let mut contents = Contents::default();
+        let lease = granted(contents.lease(&key, "first", SECOND, 10_000));
+        let held = |contents: &Contents, now| contents.held(&key, now).is_some();
+        assert!(held(&contents, 9_997) && held(&contents, 10_000 - SLACK));
+        assert!(!held(&contents, 10_000 - SLACK - 1));
+        assert!(contents.renew(&key, &lease, SECOND, 9_997));
+        contents.release(&key, &lease, 9_998);
+        for now in [9_998, 9_997, 9_000, 9_998 - SLACK] {
+            assert!(!held(&contents, now), "at {now}");
+        }
+    }
+
+    #[test]
+    fn a_lease_changes_no_record() {
+        let (key, other) = (StoreKey::named("key"), StoreKey::named("other"));
+        let mut contents = Contents::default();
+        contents.compare_and_set(&key, None, kept(1, Some(500)), None);
+        let before = contents.clone();
+        granted(contents.lease(&key, "owner", SECOND, 0));
+        granted(contents.lease(&other, "owner", SECOND, 0));
+        assert!(contents != before && contents.has_the_records_of(&before));
+        let mut forgotten = contents.clone();
+        forgotten.forget(500);
+        assert!(!forgotten.has_the_records_of(&before));
+        contents.compare_and_set(&key, Some(1), kept(2, None), None);
+        assert!(!contents.has_the_records_of(&before));
     }
 
     #[test]

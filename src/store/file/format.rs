@@ -10,7 +10,7 @@
 //! Each version, also one to come, begins with such a first line and ends with such a last one: so a
 //! file that was damaged is told from one that a newer version wrote.
 
-use std::{fmt::Display, str};
+use std::{collections::BTreeMap, fmt::Display, str, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use form_urlencoded::Serializer;
@@ -31,34 +31,62 @@ pub(super) enum Unreadable {
     OtherVersion(String),
 }
 
-pub(super) fn write(contents: &Contents) -> Zeroizing<String> {
-    let records: usize = contents.shelves.values().map(room).sum();
+/// The lines of a text, by key. Most stay when it changes, and needn't be written or read again.
+#[derive(Default)]
+pub(super) struct Lines(BTreeMap<String, Arc<Line>>);
+
+struct Line {
+    text: Zeroizing<String>,
+    shelf: Arc<Shelf>,
+}
+
+/// The text, and its lines; `before` are those of the one that was written or read before.
+pub(super) fn write(contents: &Contents, before: &Lines) -> (Zeroizing<String>, Lines) {
+    let shelves = contents.shelves.iter();
+    let lines: BTreeMap<_, _> = shelves
+        .map(|(key, shelf)| {
+            let known = before.0.get(key).filter(|line| line.shelf == *shelf);
+            let line = known.map_or_else(|| Arc::new(Line::write(key, shelf)), Arc::clone);
+            (key.clone(), line)
+        })
+        .collect();
+    let length: usize = lines.values().map(|line| line.text.len()).sum();
     // Large enough from the beginning: a text that grows leaves copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(records.saturating_add(200)));
+    let room = length.saturating_add(lines.len()).saturating_add(200);
+    let mut text = Zeroizing::new(String::with_capacity(room));
     for part in [NAME, VERSION, "\nfloor=", &contents.floor.to_string(), "\n"] {
         text.push_str(part);
     }
-    for (key, shelf) in &contents.shelves {
-        let mut line = Zeroizing::new(String::with_capacity(room(shelf)));
-        write_shelf(key, shelf, &mut line);
-        text.push_str(&line);
+    for line in lines.values() {
+        text.push_str(&line.text);
         text.push('\n');
     }
-    let before = text.strip_suffix('\n').unwrap_or(&text);
-    let sum = checksum(before);
+    let whole = text.strip_suffix('\n').unwrap_or(&text);
+    let sum = checksum(whole);
     text.push_str(&sum);
     text.push('\n');
-    text
+    (text, Lines(lines))
 }
 
-/// Whatever bytes are given.
-pub(super) fn parse(bytes: &[u8]) -> Result<Contents, Unreadable> {
+/// Whatever bytes are given; `before` are the lines of another text, which may have some of these.
+pub(super) fn parse(bytes: &[u8], before: &Lines) -> Result<(Contents, Lines), Unreadable> {
     let text = checked(bytes).ok_or(Unreadable::Damaged)?;
     let mut lines = text.split('\n');
     let version = lines.next().and_then(|first| first.strip_prefix(NAME));
     match version.ok_or(Unreadable::Damaged)? {
-        VERSION => parse_lines(lines).ok_or(Unreadable::Damaged),
+        VERSION => parse_lines(lines, before).ok_or(Unreadable::Damaged),
         other => Err(Unreadable::OtherVersion(other.to_owned())),
+    }
+}
+
+impl Line {
+    fn write(key: &str, shelf: &Arc<Shelf>) -> Self {
+        let mut text = Zeroizing::new(String::with_capacity(room(shelf)));
+        write_shelf(key, shelf, &mut text);
+        Self {
+            text,
+            shelf: Arc::clone(shelf),
+        }
     }
 }
 
@@ -108,10 +136,32 @@ fn checksum(text: &str) -> String {
     format!("sha256={hash}")
 }
 
-fn parse_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Contents> {
-    let floor = lines.next()?.strip_prefix("floor=")?.parse().ok()?;
-    let shelves = lines.map(parse_shelf).collect::<Option<_>>()?;
-    Some(Contents { floor, shelves })
+fn parse_lines<'a>(
+    mut texts: impl Iterator<Item = &'a str>,
+    before: &Lines,
+) -> Option<(Contents, Lines)> {
+    let floor = texts.next()?.strip_prefix("floor=")?.parse().ok()?;
+    let (mut shelves, mut lines) = (BTreeMap::new(), BTreeMap::new());
+    for text in texts {
+        let (key, line) = match known(text, before) {
+            Some((key, line)) => (key.to_owned(), Arc::clone(line)),
+            None => {
+                let (key, shelf) = parse_shelf(text)?;
+                let (text, shelf) = (Zeroizing::new(text.to_owned()), Arc::new(shelf));
+                (key, Arc::new(Line { text, shelf }))
+            }
+        };
+        shelves.insert(key.clone(), Arc::clone(&line.shelf));
+        lines.insert(key, line);
+    }
+    Some((Contents { floor, shelves }, Lines(lines)))
+}
+
+/// The line of `before` with this text. What a key consists of is written down as it is.
+fn known<'a>(text: &str, before: &'a Lines) -> Option<(&'a String, &'a Arc<Line>)> {
+    let (key, _) = text.strip_prefix("key=")?.split_once('&')?;
+    let known = before.0.get_key_value(key);
+    known.filter(|(_, line)| line.text.as_str() == text)
 }
 
 fn parse_shelf(line: &str) -> Option<(String, Shelf)> {
@@ -176,8 +226,20 @@ mod tests {
         };
         Contents {
             floor: 9,
-            shelves: [("full".to_owned(), full), ("empty".to_owned(), empty)].into(),
+            shelves: [
+                ("full".to_owned(), Arc::new(full)),
+                ("empty".to_owned(), Arc::new(empty)),
+            ]
+            .into(),
         }
+    }
+
+    fn write(contents: &Contents) -> Zeroizing<String> {
+        super::write(contents, &Lines::default()).0
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Contents, Unreadable> {
+        super::parse(bytes, &Lines::default()).map(|(contents, _)| contents)
     }
 
     #[test]
@@ -188,12 +250,45 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_were_known_before_say_the_same_as_when_they_are_new() {
+        let first = contents();
+        let mut second = first.clone();
+        for (key, shelf) in [
+            ("empty", &first.shelves["full"]),
+            ("more", &first.shelves["empty"]),
+        ] {
+            second.shelves.insert(key.to_owned(), Arc::clone(shelf));
+        }
+        let third = Contents {
+            floor: 10,
+            ..Contents::default()
+        };
+        let (mut writes, mut reads) = (Lines::default(), Lines::default());
+        for contents in [&first, &second, &first, &third, &second] {
+            let (text, written) = super::write(contents, &writes);
+            assert_eq!(text, write(contents));
+            let (read, lines) = super::parse(text.as_bytes(), &reads).unwrap();
+            assert_eq!(read, *contents);
+            (writes, reads) = (written, lines);
+        }
+        let (text, lines) = super::write(&second, &writes);
+        assert!(
+            Arc::ptr_eq(&lines.0["full"], &writes.0["full"]),
+            "written anew"
+        );
+        let (_, lines) = super::parse(text.as_bytes(), &reads).unwrap();
+        assert!(Arc::ptr_eq(&lines.0["full"], &reads.0["full"]), "read anew");
+    }
+
+    #[test]
     fn a_text_has_room_from_the_beginning() {
         let contents = contents();
         let text = write(&contents);
-        let rooms: usize = contents.shelves.values().map(room).sum();
-        assert!(text.len() <= rooms + 200);
-        assert!(text.capacity() < 2 * (rooms + 200), "it grew");
+        assert!(text.capacity() < 2 * text.len().max(200), "it grew");
+        for (key, shelf) in &contents.shelves {
+            let (line, room) = (Line::write(key, shelf).text, room(shelf));
+            assert!(line.len() <= room && line.capacity() < 2 * room, "it grew");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! A store for one machine.
 
+mod change;
 mod contents;
 mod disk;
 mod format;
 mod lock;
+mod place;
 mod problem;
+mod queue;
 mod system;
 
 use std::{
@@ -13,12 +16,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{runtime::Handle, time::sleep};
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use self::{
     contents::{Contents, Kept, millis},
-    disk::{Disk, Look},
+    queue::Queue,
 };
 use super::seal::{self, EncryptionKey};
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
 
 /// How often who waits for another record looks at the file.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// How often he looks before he reads it in any case, as two files can look the same: a second in all.
+/// How often he looks: for a second in all.
 const LOOKS: u32 = 40;
 /// How often if nobody has the lease: perhaps it was given back just before.
 const LOOKS_UNHELD: u32 = 4;
@@ -41,11 +44,14 @@ const LOOKS_UNHELD: u32 = 4;
 /// (on Unix). It is replaced as a whole, under the lock of a file `….lock` that stays there; whoever
 /// can't get that for 5 seconds, fails. The folder isn't made, and the path can't be a symbolic link.
 ///
+/// What many tasks of a process want changed at the same moment is written at once, if they use clones
+/// of one `File`; a write takes as long as the disk needs, often some ten milliseconds.
+///
 /// A file that was damaged is never taken for "there are no tokens": it is set aside as `….corrupt`,
 /// and all operations fail until somebody puts a backup in its place or deletes that one.
 ///
 /// Leases and `keep_until` go by the wall clock, to the millisecond. A lease is over early if that
-/// clock is set ahead, or is set back to before the lease began.
+/// clock is set ahead, or is set back to more than 5 seconds before the lease began.
 ///
 /// ```
 /// use tower_oauth::store::{EncryptionKey, File};
@@ -58,17 +64,9 @@ const LOOKS_UNHELD: u32 = 4;
 /// ```
 #[derive(Clone)]
 pub struct File {
-    disk: Disk,
+    queue: Queue,
     encryption: Option<EncryptionKey>,
     clock: Clock,
-}
-
-/// What there is for who waits.
-struct Stand {
-    /// How the file looked before the rest was read: if it looks so still, the rest is true.
-    look: Option<Look>,
-    generation: Option<u64>,
-    held: bool,
 }
 
 impl File {
@@ -76,7 +74,7 @@ impl File {
     /// isn't encrypted.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
-            disk: Disk::new(path.into()),
+            queue: Queue::new(path.into()),
             encryption: None,
             clock: Clock::default(),
         }
@@ -102,15 +100,37 @@ impl File {
         millis(self.clock.now().wall)
     }
 
-    fn read_now(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
-        let contents = self.disk.read()?;
+    /// The clock is read when nobody else can write any more: waiting for the lock takes time, too.
+    async fn change<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Contents, u64) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.queue.change(self.at_its_time(act)).await
+    }
+
+    fn at_its_time<T>(
+        &self,
+        act: impl FnOnce(&mut Contents, u64) -> T + Send + 'static,
+    ) -> impl FnOnce(&mut Contents) -> T + Send + 'static {
+        let clock = self.clock.clone();
+        move |contents| {
+            let now = millis(clock.now().wall);
+            contents.forget(now);
+            act(contents, now)
+        }
+    }
+}
+
+impl TokenStore for File {
+    async fn read(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
+        let contents = self.queue.read().await?.contents;
         let Some(kept) = contents.kept(key, self.now()) else {
             return Ok(None);
         };
         let encryption = self.encryption.as_ref();
         let text =
             seal::open(encryption, key, kept.generation, &kept.bytes).map_err(|problem| {
-                let path = self.disk.path().display();
+                let path = self.queue.path().display();
                 StoreError::unusable(format!("a record in the token file {path}: {problem}"))
             })?;
         Ok(Some(Record::new(
@@ -120,51 +140,6 @@ impl File {
         )))
     }
 
-    async fn stand(&self, key: &StoreKey) -> Result<Stand, StoreError> {
-        let key = key.clone();
-        self.blocking(move |file| {
-            let look = file.disk.look();
-            let (contents, now) = (file.disk.read()?, file.now());
-            Ok(Stand {
-                look,
-                generation: contents.kept(&key, now).map(|kept| kept.generation),
-                held: contents.held(&key, now).is_some(),
-            })
-        })
-        .await
-    }
-
-    /// The clock is read when nobody else can write any more: waiting for the lock takes time, too.
-    fn change<T>(&self, act: impl FnOnce(&mut Contents, u64) -> T) -> Result<T, StoreError> {
-        self.disk.change(|contents| {
-            let now = self.now();
-            contents.forget(now);
-            act(contents, now)
-        })
-    }
-
-    /// On a thread for what blocks; what has begun there goes on to its end if the caller is cancelled.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let this = self.clone();
-        match Handle::try_current() {
-            Ok(runtime) => runtime
-                .spawn_blocking(move || act(&this))
-                .await
-                .map_err(StoreError::unavailable)?,
-            Err(_) => act(&this),
-        }
-    }
-}
-
-impl TokenStore for File {
-    async fn read(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
-        let key = key.clone();
-        self.blocking(move |file| file.read_now(&key)).await
-    }
-
     async fn compare_and_set(
         &self,
         key: &StoreKey,
@@ -172,18 +147,16 @@ impl TokenStore for File {
         record: &Record,
         fence: Option<u64>,
     ) -> Result<Written, StoreError> {
-        let (key, record) = (key.clone(), record.clone());
-        self.blocking(move |file| {
-            let encryption = file.encryption.as_ref();
-            let bytes = seal::close(encryption, &key, record.generation(), record.text())?;
-            let kept = Kept {
-                generation: record.generation(),
-                keep_until: record.keep_until().map(millis),
-                bytes: Zeroizing::new(bytes),
-            };
-            file.change(|contents, _| contents.compare_and_set(&key, expected, kept, fence))
-        })
-        .await
+        let encryption = self.encryption.as_ref();
+        let bytes = seal::close(encryption, key, record.generation(), record.text())?;
+        let kept = Kept {
+            generation: record.generation(),
+            keep_until: record.keep_until().map(millis),
+            bytes: Zeroizing::new(bytes),
+        };
+        let key = key.clone();
+        self.change(move |contents, _| contents.compare_and_set(&key, expected, kept, fence))
+            .await
     }
 
     async fn lease(
@@ -192,21 +165,16 @@ impl TokenStore for File {
         owner: &str,
         time: Duration,
     ) -> Result<Leased, StoreError> {
+        let (asked, clock) = (key.clone(), self.clock.clone());
+        // When one is given back, all who wait ask for it; one gets it, and the others must not keep
+        // the lock from him.
+        let held = move |contents: &Contents| {
+            let remaining = contents.held(&asked, millis(clock.now().wall))?;
+            Some(Leased::Held { remaining })
+        };
         let (key, owner) = (key.clone(), owner.to_owned());
-        self.blocking(move |file| {
-            // When one is given back, all who wait ask for it; one gets it, and the others must not
-            // keep the lock from him.
-            let held = |contents: &Contents| {
-                let remaining = contents.held(&key, file.now())?;
-                Some(Leased::Held { remaining })
-            };
-            file.disk.change_unless(held, |contents| {
-                let now = file.now();
-                contents.forget(now);
-                contents.lease(&key, &owner, time, now)
-            })
-        })
-        .await
+        let lease = self.at_its_time(move |contents, now| contents.lease(&key, &owner, time, now));
+        self.queue.change_unless(held, lease).await
     }
 
     async fn renew(
@@ -216,38 +184,46 @@ impl TokenStore for File {
         time: Duration,
     ) -> Result<bool, StoreError> {
         let (key, lease) = (key.clone(), lease.clone());
-        self.blocking(move |file| {
-            file.change(|contents, now| contents.renew(&key, &lease, time, now))
-        })
-        .await
+        self.change(move |contents, now| contents.renew(&key, &lease, time, now))
+            .await
     }
 
     async fn release(&self, key: &StoreKey, lease: &Lease) -> Result<(), StoreError> {
         let (key, lease) = (key.clone(), lease.clone());
-        self.blocking(move |file| file.change(|contents, now| contents.release(&key, &lease, now)))
+        self.change(move |contents, now| contents.release(&key, &lease, now))
             .await
     }
 
     async fn changed(&self, key: &StoreKey, seen: Option<u64>) {
         // Whoever looks again is told why it can't be read; not all too often.
-        let Ok(mut before) = self.stand(key).await else {
+        let Ok(mut before) = self.queue.read().await else {
             return sleep(LOOK_EVERY).await;
         };
-        if before.generation != seen {
+        let is_same = |contents: &Contents| {
+            let kept = contents.kept(key, self.now());
+            kept.map(|kept| kept.generation) == seen
+        };
+        let is_held = |contents: &Contents| contents.held(key, self.now()).is_some();
+        if !is_same(&before.contents) {
             return;
         }
-        let looks = if before.held { LOOKS } else { LOOKS_UNHELD };
+        let looks = if is_held(&before.contents) {
+            LOOKS
+        } else {
+            LOOKS_UNHELD
+        };
         for _ in 0..looks {
             sleep(LOOK_EVERY).await;
-            let look = self.blocking(|file| Ok(file.disk.look())).await;
-            if look.is_ok_and(|look| look == before.look) {
-                continue;
+            let Ok(now) = self.queue.read_after(&before).await else {
+                return;
+            };
+            // Another key's, or renewed: if all who wait came running, they would be in the way.
+            let is_none =
+                now.contents == before.contents || is_same(&now.contents) && is_held(&now.contents);
+            if !is_none {
+                return;
             }
-            match self.stand(key).await {
-                // Another key's, or renewed: if all who wait came running, they would be in the way.
-                Ok(stand) if stand.generation == seen && stand.held => before = stand,
-                _ => return,
-            }
+            before = now;
         }
     }
 }
@@ -255,7 +231,7 @@ impl TokenStore for File {
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File")
-            .field("path", &self.disk.path())
+            .field("path", &self.queue.path())
             .field("encrypted", &self.encryption.is_some())
             .finish_non_exhaustive()
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// # Errors
 ///
 /// Also [`FileTooLarge`](io::ErrorKind::FileTooLarge), if it has more than `most` bytes.
-pub(super) fn read_private(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_private(path: &Path, most: u64) -> io::Result<(fs::File, Zeroizing<Vec<u8>>)> {
     let file = fs::File::open(path)?;
     let length = file.metadata()?.len();
     if length > most {
@@ -20,15 +20,16 @@ pub(super) fn read_private(path: &Path, most: u64) -> io::Result<Zeroizing<Vec<u
     // Large enough from the beginning: a buffer that grows leaves copies behind.
     let room = usize::try_from(length).unwrap_or_default();
     let mut text = Zeroizing::new(Vec::with_capacity(room.saturating_add(1)));
-    file.take(most).read_to_end(&mut text)?;
-    Ok(text)
+    (&file).take(most).read_to_end(&mut text)?;
+    Ok((file, text))
 }
 
-/// A new file, which is on the disk when this returns.
-pub(super) fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+/// A new file, which is on the disk when this returns, though perhaps not its name.
+pub(super) fn write_private(path: &Path, text: &[u8]) -> io::Result<fs::File> {
     let mut file = private().create_new(true).open(path)?;
     file.write_all(text)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 /// The file that is there, or an empty one.
@@ -79,12 +80,48 @@ pub(super) fn is_at(_: &fs::File, _: &Path) -> bool {
     true
 }
 
+/// By what a file is known from the one that takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg(unix)]
-pub(super) fn inode(file: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(file)
+pub(super) struct Look {
+    place: (u64, u64),
+    /// Of the text, the name or the mode; nobody can set it.
+    changed: (i64, i64),
+    length: u64,
+}
+
+#[cfg(unix)]
+impl Look {
+    /// No two look the same while one of them is held open.
+    pub(super) const IS_CERTAIN: bool = true;
+
+    pub(super) fn of(file: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+
+        Self {
+            place: (file.dev(), file.ino()),
+            changed: (file.ctime(), file.ctime_nsec()),
+            length: file.len(),
+        }
+    }
+}
+
+/// By what a file is known from the one that takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(not(unix))]
+pub(super) struct Look {
+    modified: Option<std::time::SystemTime>,
+    length: u64,
 }
 
 #[cfg(not(unix))]
-pub(super) fn inode(_: &fs::Metadata) -> u64 {
-    0
+impl Look {
+    pub(super) const IS_CERTAIN: bool = false;
+
+    pub(super) fn of(file: &fs::Metadata) -> Self {
+        Self {
+            modified: file.modified().ok(),
+            length: file.len(),
+        }
+    }
 }

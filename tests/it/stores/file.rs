@@ -393,6 +393,75 @@ async fn a_write_whose_caller_went_away_is_done_as_a_whole() {
     timeout(Duration::from_secs(10), done).await.unwrap();
 }
 
+/// Adds `name` to those that the record at `key` says, as soon as nobody else does at the same time.
+async fn sign(store: &File, key: &StoreKey, name: &str) {
+    loop {
+        let there = store.read(key).await.unwrap();
+        let before = there.as_ref().map(Record::generation);
+        let names = there.map_or(Vec::new(), |there| there.text().to_vec());
+        let names = [&names, name.as_bytes(), b" "].concat();
+        let next = record(before.unwrap_or(0) + 1, &names);
+        let written = store.compare_and_set(key, before, &next, None).await;
+        match written.unwrap() {
+            Written::Done => return,
+            Written::Changed => {}
+            Written::Fenced => panic!("without a fence"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_tasks_write_forty_records_and_nothing_is_lost() {
+    const TASKS: usize = 200;
+    const KEYS: usize = 40;
+    const SOON: Duration = Duration::from_secs(60);
+
+    let folder = Folder::new("tasks");
+    // Of one file, as two processes have it.
+    let stores = [folder.store(), folder.store()];
+    let keys: Vec<_> = (0..KEYS)
+        .map(|key| StoreKey::named(&key.to_string()))
+        .collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let (store, key) = (stores[task % 3 % 2].clone(), keys[task % KEYS].clone());
+        tasks.spawn(async move {
+            // Each fourth has a colleague who goes away in the middle of it.
+            if task % 4 == 0 {
+                let away = format!("away-{task}");
+                let mut away = pin!(sign(&store, &key, &away));
+                let patience = Duration::from_millis(fastrand::u64(..40));
+                let _ = timeout(patience, away.as_mut()).await;
+            }
+            sign(&store, &key, &format!("task-{task}")).await;
+            // Others write all the time, and his lease lasts for as long as he renews it.
+            let own = StoreKey::named(&format!("lease of {task}"));
+            let lease = granted(&store, &own, "owner").await;
+            for _ in 0..2 {
+                let time = Duration::from_secs(60);
+                assert!(store.renew(&own, &lease, time).await.unwrap());
+            }
+            store.release(&own, &lease).await.unwrap();
+        });
+    }
+    let all = async { while tasks.join_next().await.transpose().unwrap().is_some() {} };
+    timeout(SOON, all).await.unwrap();
+    // Who went away has signed once or not at all.
+    let mut signed = std::collections::HashSet::new();
+    for key in &keys {
+        let there = stores[0].read(key).await.unwrap().unwrap();
+        let names = String::from_utf8(there.text().to_vec()).unwrap();
+        let names: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(names.len() as u64, there.generation(), "{names:?}");
+        for name in names {
+            assert!(signed.insert(name.clone()), "{name} has signed twice");
+        }
+    }
+    for task in 0..TASKS {
+        assert!(signed.contains(&format!("task-{task}")), "{task} is lost");
+    }
+}
+
 /// A wall clock that stands where it was set.
 fn set_clock(store: File) -> (File, Arc<AtomicU64>) {
     let seconds = Arc::new(AtomicU64::new(1_800_000_000));
@@ -418,6 +487,22 @@ async fn a_clock_that_was_set_back_prolongs_no_lease() {
     assert!(second.fence() > first.fence());
     clock.fetch_add(60, Ordering::Relaxed);
     granted(&store, &key(), "third").await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_corrected_ends_no_lease() {
+    let folder = Folder::new("corrected");
+    let (store, clock) = set_clock(folder.store());
+    let first = granted(&store, &key(), "first").await;
+    clock.fetch_sub(3, Ordering::Relaxed);
+    let minute = Duration::from_secs(60);
+    let held = store.lease(&key(), "second", minute).await.unwrap();
+    assert!(matches!(held, Leased::Held { .. }));
+    assert!(store.renew(&key(), &first, minute).await.unwrap());
+    store.release(&key(), &first).await.unwrap();
+    clock.fetch_sub(3, Ordering::Relaxed);
+    let second = granted(&store, &key(), "second").await;
+    assert!(second.fence() > first.fence());
 }
 
 #[tokio::test]
