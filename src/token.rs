@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+use crate::clock::{Deadline, Moment};
+
 /// An OAuth 2.0 access token, with what is known of its lifetime and scope.
 ///
 /// The text is checked when the token is made, so that a token that exists can always be sent. It
@@ -33,6 +35,8 @@ pub struct AccessToken {
     /// `Bearer <token>`, marked as sensitive; the one copy of the secret.
     header: HeaderValue,
     lifetime: Option<Duration>,
+    /// When it began to be counted, where that isn't when it was asked for.
+    counted_from: Option<Moment>,
     scope: Option<Arc<str>>,
 }
 
@@ -63,6 +67,7 @@ impl AccessToken {
         Ok(Self {
             header,
             lifetime: None,
+            counted_from: None,
             scope: None,
         })
     }
@@ -73,7 +78,26 @@ impl AccessToken {
     #[must_use]
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime).filter(|lifetime| !lifetime.is_zero());
+        self.counted_from = None;
         self
+    }
+
+    /// From when on the lifetime counts, whenever the token was asked for: it comes from where it was
+    /// kept, and whoever asked may have waited.
+    pub(crate) fn counted_from(mut self, moment: Moment) -> Self {
+        self.counted_from = Some(moment);
+        self
+    }
+
+    /// When its time is over, for one that was `asked` for then; `None` is "when it is refused".
+    pub(crate) fn end(&self, asked: Moment) -> Option<Deadline> {
+        let lifetime = self.lifetime?;
+        Some(self.counted_from.unwrap_or(asked).after(lifetime))
+    }
+
+    /// Since when the lifetime counts, for one that was `asked` for then.
+    pub(crate) fn since(&self, asked: Moment) -> Moment {
+        self.counted_from.unwrap_or(asked)
     }
 
     /// Sets the scope that was granted, if it is known; by default it isn't (RFC 6749 §3.3).

@@ -68,8 +68,10 @@ use self::{
     worker::{Job, WORD, first_refresh_token},
 };
 
-/// How long a worker that is killed holds up the others; some answers take twice as long.
+/// How long a worker that is killed holds up the others by Redis; some answers take twice as long. By a
+/// file the lease is longer than one that was stopped in the middle of a write can hold it up.
 const LEASE: Duration = Duration::from_secs(2);
+const LEASE_BY_FILE: Duration = Duration::from_secs(6);
 
 fn main() -> ExitCode {
     let mut words = env::args().skip(1).peekable();

@@ -34,7 +34,7 @@ use tower_oauth::{
 };
 
 use crate::{
-    LEASE,
+    LEASE, LEASE_BY_FILE,
     api::{IN_HAND, WAS_GOOD},
     authorization_server::{CLIENT_ID, WORKER},
     lines::{Failure, Kind, Line},
@@ -81,6 +81,20 @@ impl Job {
     }
 }
 
+impl Job {
+    fn is_by_redis(&self) -> bool {
+        self.store.starts_with("redis")
+    }
+
+    fn lease(&self) -> Duration {
+        if self.is_by_redis() {
+            LEASE
+        } else {
+            LEASE_BY_FILE
+        }
+    }
+}
+
 /// Where the operator leaves the first refresh token of a login.
 pub fn first_refresh_token(folder: &std::path::Path, login: usize) -> PathBuf {
     folder.join(format!("login-{login}"))
@@ -94,7 +108,7 @@ pub fn main(words: impl Iterator<Item = String>) -> Result<(), BoxError> {
         .build()?;
     let outcome = runtime.block_on(async {
         #[cfg(feature = "redis")]
-        if job.store.starts_with("redis") {
+        if job.is_by_redis() {
             let store = store::Redis::new(&job.store)?;
             return work(&job, store).await;
         }
@@ -163,7 +177,7 @@ fn cache(
     let source = RefreshToken::new(endpoint, first)
         .shared(store)
         .named(format!("login-{login}"))
-        .lease(LEASE);
+        .lease(job.lease());
     Ok(TokenCache::from(WatchedSource {
         source,
         in_hand: in_hand.clone(),

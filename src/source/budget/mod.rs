@@ -26,7 +26,7 @@ use self::{
 };
 use super::{Demand, Identity, TokenError, TokenSource};
 use crate::{
-    clock::{Clock, Deadline, Moment},
+    clock::{Clock, Deadline},
     token::AccessToken,
 };
 
@@ -137,7 +137,7 @@ impl<S: TokenSource> Budgeted<S> {
     }
 
     /// The token at hand, for who may not have another one.
-    fn instead(&self, demand: Demand<'_>, asked: Moment) -> Option<AccessToken> {
+    fn instead(&self, demand: Demand<'_>) -> Option<AccessToken> {
         let last = self.last().clone()?;
         if demand.rejected() == Some(&last.token) {
             return None;
@@ -145,8 +145,9 @@ impl<S: TokenSource> Budgeted<S> {
         let Some(end) = last.end else {
             return Some(last.token);
         };
-        let has_time = end.remaining(self.book.clock.now()) > LAST_SECOND;
-        has_time.then(|| last.token.expires_in(end.remaining(asked)))
+        let now = self.book.clock.now();
+        let left = end.remaining(now);
+        (left > LAST_SECOND).then(|| last.token.expires_in(left).counted_from(now))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Last>> {
@@ -196,16 +197,13 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
         let outcome = purse::with(purse, call).await;
         match outcome {
             Ok(token) => {
-                let end = token.lifetime().map(|lifetime| asked.after(lifetime));
                 *self.last() = Some(Last {
                     token: token.clone(),
-                    end,
+                    end: token.end(asked),
                 });
                 Ok(token)
             }
-            Err(error) if error.get_ref().is::<BudgetSpent>() => {
-                self.instead(demand, asked).ok_or(error)
-            }
+            Err(error) if error.get_ref().is::<BudgetSpent>() => self.instead(demand).ok_or(error),
             Err(error) => Err(error),
         }
     }

@@ -329,11 +329,7 @@ impl<S: TokenSource> TokenSource for Shared<S> {
         let place = Place::of(&*self.source, self.settings.name.as_deref())?;
         let token = self.obtain(&place, demand, begun).await?;
         // Whoever asks counts the lifetime from when he asked, and others may have kept him waiting.
-        let waited = self.settings.clock.now().mono.duration_since(begun.mono);
-        Ok(match token.lifetime() {
-            Some(left) => token.expires_in(left.saturating_add(waited)),
-            None => token,
-        })
+        Ok(token.counted_from(self.settings.clock.now()))
     }
 
     /// Nothing happens: other processes use the same tokens.
