@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::clock::{Deadline, Moment};
+use crate::clock::Moment;
 
 /// An OAuth 2.0 access token, with what is known of its lifetime and scope.
 ///
@@ -87,12 +87,6 @@ impl AccessToken {
     pub(crate) fn counted_from(mut self, moment: Moment) -> Self {
         self.counted_from = Some(moment);
         self
-    }
-
-    /// When its time is over, for one that was `asked` for then; `None` is "when it is refused".
-    pub(crate) fn end(&self, asked: Moment) -> Option<Deadline> {
-        let lifetime = self.lifetime?;
-        Some(self.counted_from.unwrap_or(asked).after(lifetime))
     }
 
     /// Since when the lifetime counts, for one that was `asked` for then.

@@ -87,24 +87,12 @@ impl Identity {
         self.part(name, inner.tag().to_be_bytes());
         self.unknown = self.unknown.or(inner.unknown);
         self.unshareable = self.unshareable.or(inner.unshareable);
-        if inner.login.is_some() && inner.store.is_none() {
+        if inner.login.is_some() {
             self.unshareable = Some(
                 "the source that it depends on redeems refresh tokens, which each process would do by \
                  itself: share that one as well, as in TokenExchange::new(endpoint, \
                  login.shared(store)).shared(store)",
             );
-        }
-        self.login = inner.login;
-        self.add_login();
-        self.login = None;
-    }
-
-    /// Adds what a login is known by where it has no name: what it began with.
-    pub(super) fn add_login(&mut self) {
-        match self.login.as_ref().map(|login| login.seed.clone()) {
-            None => {}
-            Some(Ok(Some(seed))) => self.part("login", Hash::hash(seed.as_bytes())),
-            Some(Ok(None) | Err(_)) => self.is_unknown("its refresh token isn't known yet"),
         }
     }
 

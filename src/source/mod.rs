@@ -16,6 +16,8 @@ use std::{error::Error, future::Future, pin::Pin};
 
 use crate::{secret::Secret, token::AccessToken};
 
+#[cfg(feature = "redis")]
+pub(crate) use self::token_store::LOOK_AGAIN;
 pub(crate) use self::{
     budget::purse,
     caught::{Panicked, caught},

@@ -216,6 +216,24 @@ async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began
 
 // rule F24
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_ran_out_while_its_intent_was_written_sends_nothing_and_takes_it_back() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.set_stopped(true);
+    store.script([Write::IsSlow]);
+    let slow = process(&server, &store).lease(secs(8));
+    let error = ask(&slow).await.unwrap_err();
+    assert!(error.get_ref().is::<StoreError>(), "{error}");
+    assert_eq!(server.requests(), 0);
+    store.set_stopped(false);
+    settle().await;
+    advance(secs(10)).await;
+    settle().await;
+    assert_eq!(ask(&process(&server, &store)).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+// rule F24
+#[tokio::test(start_paused = true)]
 async fn a_late_writer_is_fenced_off_by_a_new_login() {
     let (server, store) = (Rotating::start(), Faulty::new());
     store.set_stopped(true);

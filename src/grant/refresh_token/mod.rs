@@ -58,7 +58,8 @@ pub use self::{error::NoRefreshToken, rotation::Rotation};
 /// ```
 ///
 /// Clones share the refresh token. Two sources that were made from the same text don't, and neither
-/// do two processes: where the server rotates, one of them loses.
+/// do two processes, where the server rotates one of them loses; unless they share a store
+/// ([`TokenSource::shared`]), which is stricter in what follows.
 ///
 /// If the answer never comes (a timeout, a broken connection), the same refresh token is sent
 /// again by the next call. If the server says that it is invalid (`invalid_grant`), a [`Secret`]
@@ -144,6 +145,10 @@ impl RefreshToken {
     /// token fails with a transient error; the new pair stays in memory, the old one is never sent
     /// again, and the next call for a token calls the hook again, with the same pair. A new refresh
     /// token beside an access token that can't be used is no pair: it is redeemed for one first.
+    ///
+    /// Where the source is [`shared`](TokenSource::shared), the store keeps the pair, and the hook is
+    /// called once, after that: where it fails, that one call for a token fails, and what the store
+    /// has is used on.
     ///
     /// The hook must not ask this source for a token, not even through a layer: it would wait for
     /// itself until its minute is over.

@@ -75,7 +75,7 @@ struct Last {
 }
 
 /// A token that is used to its last second still has one.
-const LAST_SECOND: Duration = Duration::from_secs(1);
+pub(super) const LAST_SECOND: Duration = Duration::from_secs(1);
 
 impl<S: TokenSource> Budgeted<S> {
     pub(super) fn new(source: S, requests: u32, per: Per) -> Self {
@@ -123,7 +123,8 @@ impl<S: TokenSource> Budgeted<S> {
         self
     }
 
-    /// What is spent and what is left, to be looked at while the source is in use.
+    /// What is spent and what is left, to be looked at while the source is in use. What is set
+    /// afterwards makes another budget, of which it knows nothing.
     pub fn watch(&self) -> Budget {
         Budget(Arc::clone(&self.book))
     }
@@ -199,7 +200,9 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
             Ok(token) => {
                 *self.last() = Some(Last {
                     token: token.clone(),
-                    end: token.end(asked),
+                    end: token
+                        .lifetime()
+                        .map(|lifetime| token.since(asked).after(lifetime)),
                 });
                 Ok(token)
             }

@@ -42,10 +42,7 @@ use super::{
     erased_store::ErasedStore,
     token_store::{Leased, StoreError, StoreKey, TokenStore},
 };
-use crate::{
-    clock::{Clock, Moment},
-    token::AccessToken,
-};
+use crate::{clock::Clock, token::AccessToken};
 
 /// A source whose tokens many processes share through a [`TokenStore`]; made by
 /// [`TokenSource::shared`].
@@ -185,20 +182,9 @@ impl<S: TokenSource> Shared<S> {
         self
     }
 
-    /// What is shared here.
-    pub fn get_ref(&self) -> &S {
-        &self.source
-    }
-
     /// A token with its lifetime from now on.
-    async fn obtain(
-        &self,
-        place: &Place,
-        demand: Demand<'_>,
-        begun: Moment,
-    ) -> Result<AccessToken, TokenError> {
-        let overdue = begun.after(self.settings.patience);
-        let owner = place::owner()?;
+    async fn obtain(&self, place: &Place, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        let overdue = self.settings.clock.now().after(self.settings.patience);
         loop {
             let there = match self.look(place).await {
                 Ok(there) => there,
@@ -212,10 +198,12 @@ impl<S: TokenSource> Shared<S> {
                 let waited = SharedError::Waited(self.settings.patience);
                 return Err(TokenError::transient(waited));
             }
+            let owner = place::owner()?;
             let lease = self.settings.lease;
             match self.store.lease(&place.key, &owner, lease).await {
                 Ok(Leased::Granted(lease)) => {
-                    if let Some(token) = self.take_turn(place, lease, demand).await? {
+                    // It can't have been granted before it was asked for.
+                    if let Some(token) = self.take_turn(place, lease, now, demand).await? {
                         return Ok(token);
                     }
                 }
@@ -325,9 +313,8 @@ impl From<StoreError> for Lost {
 
 impl<S: TokenSource> TokenSource for Shared<S> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
-        let begun = self.settings.clock.now();
         let place = Place::of(&*self.source, self.settings.name.as_deref())?;
-        let token = self.obtain(&place, demand, begun).await?;
+        let token = self.obtain(&place, demand).await?;
         // Whoever asks counts the lifetime from when he asked, and others may have kept him waiting.
         Ok(token.counted_from(self.settings.clock.now()))
     }
@@ -337,13 +324,14 @@ impl<S: TokenSource> TokenSource for Shared<S> {
         Ok(())
     }
 
+    /// Whose tokens these are is settled here: what is around needn't know of a login.
     fn identify(&self, identity: &mut Identity) {
-        if let Some(name) = &self.settings.name {
-            identity.part("name", &**name);
-        }
-        self.source.identify(identity);
-        if self.settings.name.is_none() {
-            identity.add_login();
+        match Place::of(&*self.source, self.settings.name.as_deref()) {
+            Ok(place) => {
+                identity.part("shared", place.key.as_str());
+                identity.wish("shared", place.tag.to_be_bytes());
+            }
+            Err(_) => identity.is_unknown("the one that it is around doesn't"),
         }
         identity.is_metered();
         identity.is_kept_in(&self.store);

@@ -10,8 +10,10 @@ use tokio::time::timeout;
 
 use super::{
     super::{
-        StoreError, TokenError, TokenSource, entrusted::Entrusted, identity::Login,
-        token_store::Written,
+        StoreError, TokenError, TokenSource,
+        entrusted::Entrusted,
+        identity::Login,
+        token_store::{Record, Written},
     },
     Shared,
     error::{PossiblyRotated, SharedError},
@@ -131,19 +133,26 @@ impl<S: TokenSource> Turn<S> {
         let fence = Some(self.lease.fence());
         let written = store.compare_and_set(key, there.generation(), &intent, fence);
         match written.await {
-            Ok(Written::Done) => {
-                memory.saw(key, Some(&intent));
-                Ok(there.after(&intent))
-            }
-            Ok(Written::Changed | Written::Fenced) => Err(Stop::Overtaken),
-            Err(error) => {
-                // It may stand there all the same, now or later.
-                let before = before.clone();
-                memory.set_unsaved(key, Unsaved::Undone { intent, before });
-                self.shared.look_after(&self.place);
-                Err(Stop::Failed(error.into()))
-            }
+            Ok(Written::Done) => memory.saw(key, Some(&intent)),
+            Ok(Written::Changed | Written::Fenced) => return Err(Stop::Overtaken),
+            // It may stand there all the same, now or later.
+            Err(error) => return Err(self.take_back(intent, before, error.into())),
         }
+        // Where the lease is over, others take the intent for a dead process's.
+        match self.is_still_ours().await {
+            Ok(true) => Ok(there.after(&intent)),
+            Ok(false) => Err(self.take_back(intent, before, Stop::Overtaken)),
+            Err(error) => Err(self.take_back(intent, before, error.into())),
+        }
+    }
+
+    /// Nothing was sent for this intent.
+    fn take_back(&self, intent: Record, before: &There, stop: Stop) -> Stop {
+        let before = before.clone();
+        let undone = Unsaved::Undone { intent, before };
+        self.shared.memory.set_unsaved(&self.place.key, undone);
+        self.shared.look_after(&self.place);
+        stop
     }
 
     /// Writes what came of it, over the intent and nothing else. The lease may be over by now: as long

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, pending, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     super::{
         BudgetSpent, Demand, TokenError, TokenSource,
-        budget::purse,
+        budget::{LAST_SECOND, purse},
         entrusted::Entrusted,
         token_store::{Lease, Record, StoreError, Written},
     },
@@ -27,16 +27,13 @@ use super::{
     place::Place,
     there::There,
 };
-use crate::token::AccessToken;
+use crate::{clock::Moment, token::AccessToken};
 
 /// Longer than the longest call of a source.
 const LONGEST_TURN: Duration = Duration::from_secs(6 * 60);
 /// After a store couldn't be reached.
 const SOON: Duration = Duration::from_millis(100);
 const BETWEEN_WRITES: Duration = Duration::from_millis(100);
-
-/// A token that is used to its last second still has one.
-const LAST_SECOND: Duration = Duration::from_secs(1);
 
 impl<S: TokenSource> Shared<S> {
     /// Fetches the next token, on a task of its own: a caller that goes away must not cost what the
@@ -45,6 +42,7 @@ impl<S: TokenSource> Shared<S> {
         &self,
         place: &Place,
         lease: Lease,
+        leased: Moment,
         demand: Demand<'_>,
     ) -> Result<Option<AccessToken>, TokenError> {
         let runtime =
@@ -53,6 +51,7 @@ impl<S: TokenSource> Shared<S> {
             shared: self.clone(),
             place: place.clone(),
             lease,
+            leased: Mutex::new(leased),
             rejected: demand.rejected().cloned(),
             held: demand.held().cloned(),
         };
@@ -70,6 +69,8 @@ pub(super) struct Turn<S> {
     pub(super) shared: Shared<S>,
     pub(super) place: Place,
     pub(super) lease: Lease,
+    /// When it was granted or prolonged last, at the earliest.
+    leased: Mutex<Moment>,
     rejected: Option<AccessToken>,
     held: Option<AccessToken>,
 }
@@ -103,9 +104,8 @@ impl<S: TokenSource> Turn<S> {
             let mut pause = third;
             loop {
                 sleep(pause).await;
-                let renewed = self.shared.store.renew(&self.place.key, &self.lease, time);
                 // A store that is away for less than the rest of the lease costs no lease.
-                pause = if renewed.await.is_err() {
+                pause = if self.renew().await.is_err() {
                     third.min(SOON)
                 } else {
                     third
@@ -114,6 +114,39 @@ impl<S: TokenSource> Turn<S> {
         };
         let _: Result<(), Elapsed> = timeout(LONGEST_TURN, prolonging).await;
         pending().await
+    }
+
+    async fn renew(&self) -> Result<bool, StoreError> {
+        let asked = self.shared.settings.clock.now();
+        let Shared {
+            store, settings, ..
+        } = &self.shared;
+        let renewed = store.renew(&self.place.key, &self.lease, settings.lease);
+        let is_ours = renewed.await?;
+        if is_ours {
+            *self.leased() = asked;
+        }
+        Ok(is_ours)
+    }
+
+    /// Whether the lease goes on for a while yet; it may have run out while a store took its time.
+    pub(super) async fn is_still_ours(&self) -> Result<bool, StoreError> {
+        let half = self
+            .shared
+            .settings
+            .lease
+            .checked_div(2)
+            .unwrap_or_default();
+        let until = self.leased().after(half);
+        if until.passed(self.shared.settings.clock.now()) {
+            self.renew().await
+        } else {
+            Ok(true)
+        }
+    }
+
+    fn leased(&self) -> MutexGuard<'_, Moment> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self) -> Result<AccessToken, Stop> {
@@ -252,6 +285,12 @@ impl<S: TokenSource> Turn<S> {
 pub(super) struct Effort {
     pub(super) fence: Option<u64>,
     pub(super) attempts: u32,
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl From<Lost> for Stop {

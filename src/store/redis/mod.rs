@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 pub use self::address::InvalidRedisUrl;
 use self::{failure::Place, link::Link, scripts::Kept};
 use super::seal::{self, EncryptionKey};
-use crate::source::{Lease, Leased, Record, StoreError, StoreKey, TokenStore, Written};
+use crate::source::{LOOK_AGAIN, Lease, Leased, Record, StoreError, StoreKey, TokenStore, Written};
 
 /// Records in Redis (6 or newer, or Valkey), for a fleet. Clones share one connection, which is made
 /// at the first operation and made anew when it broke.
@@ -219,8 +219,6 @@ impl TokenStore for Redis {
     }
 }
 
-/// How long who can't be told waits before he looks again, as by default.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long who waits for a message may wait: Redis delivers one at most once.
 const NOT_TOLD: Duration = Duration::from_secs(2);
 

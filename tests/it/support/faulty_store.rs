@@ -19,6 +19,8 @@ pub enum Write {
     Works,
     /// Nothing is written.
     Fails,
+    /// It is written after nine seconds.
+    IsSlow,
     /// It is written, and the answer gets lost.
     LosesItsAnswer,
 }
@@ -106,10 +108,13 @@ impl TokenStore for Faulty {
         if next == Write::Fails {
             return Err(StoreError::unavailable("the write failed"));
         }
+        if next == Write::IsSlow {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+        }
         let written = store.compare_and_set(key, expected, record, fence).await?;
         match next {
             Write::LosesItsAnswer => Err(StoreError::unavailable("the answer got lost")),
-            Write::Works | Write::Fails => Ok(written),
+            Write::Works | Write::IsSlow | Write::Fails => Ok(written),
         }
     }
 
