@@ -133,7 +133,7 @@ impl Log {
         match line {
             Line::Requests(count) => self.workers[worker].requests = count,
             Line::Words(kind, words) => drop(self.words.entry(kind).or_insert(words)),
-            Line::Failed(failure) => self.judge(failure),
+            Line::Failed(failure) => self.judge(worker, failure),
             Line::PossiblyRotated { login, since } => {
                 let millis = since.duration_since(SystemTime::UNIX_EPOCH);
                 let key = (login, millis.unwrap_or_default().as_millis());
@@ -167,7 +167,7 @@ impl Log {
     }
 
     /// Whether a request was lost although there was a token for it.
-    fn judge(&mut self, failure: Failure) {
+    fn judge(&mut self, worker: Worker, failure: Failure) {
         *self.failures.entry(failure.kind).or_default() += 1;
         let good = match failure.kind {
             Kind::RefusedWithAGoodOne => true,
@@ -177,11 +177,27 @@ impl Log {
                 in_hand.is_some_and(|handed| self.server.was_good(handed, failure.at))
             }
         };
-        if good && failure.held_up {
+        if good && (failure.held_up || self.was_stopped_at_it(worker, &failure)) {
             self.not_judged += 1;
         } else if good {
             self.lost.push(failure);
         }
+    }
+
+    /// Whether the worker was stopped since it began to ask for the token. It counts the lifetime from then
+    /// on, and may have slept through it before the server got its request.
+    fn was_stopped_at_it(&self, worker: Worker, failure: &Failure) -> bool {
+        let mut latest = self.redemptions.iter().rev();
+        let asked = latest.find(|redemption| {
+            (redemption.worker, redemption.login) == (worker, failure.login)
+                && redemption.begun <= failure.at
+        });
+        let stops = &self.workers[worker].stops;
+        asked.is_some_and(|asked| {
+            stops
+                .iter()
+                .any(|&(from, to)| from <= failure.at && to.is_none_or(|to| asked.begun <= to))
+        })
     }
 
     /// Each refresh token of which nobody knew what became.

@@ -204,6 +204,7 @@ async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began
     let slow = tokio::spawn(async move { ask(&slow).await });
     settle().await;
     advance(secs(11)).await;
+    store.set_stopped(false);
     // Its lease is over, but nobody redeems the same again.
     let other = process(&server, &store);
     assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
@@ -234,6 +235,30 @@ async fn a_lease_that_ran_out_while_its_intent_was_written_sends_nothing_and_tak
 
 // rule F24
 #[tokio::test(start_paused = true)]
+async fn a_late_reader_takes_no_intent_of_who_has_the_lease_for_a_dead_process_s() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    store.set_stopped(true);
+    // The second is the one under the lease.
+    store.script_reads([secs(0), secs(9)]);
+    let late = process(&server, &store).lease(secs(8));
+    let late = tokio::spawn(async move { ask(&late).await });
+    settle().await;
+    advance(Duration::from_millis(8_500)).await;
+    store.set_stopped(false);
+    let gate = server.gate();
+    let other = process(&server, &store);
+    let other = tokio::spawn(async move { ask(&other).await });
+    settle().await;
+    advance(secs(1)).await;
+    settle().await;
+    gate.add_permits(1000);
+    assert_eq!(other.await.unwrap().unwrap(), "a1");
+    assert_eq!(late.await.unwrap().unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
+// rule F24
+#[tokio::test(start_paused = true)]
 async fn a_late_writer_is_fenced_off_by_a_new_login() {
     let (server, store) = (Rotating::start(), Faulty::new());
     store.set_stopped(true);
@@ -243,12 +268,12 @@ async fn a_late_writer_is_fenced_off_by_a_new_login() {
     let slow = tokio::spawn(async move { ask(&slow).await });
     settle().await;
     advance(secs(11)).await;
+    store.set_stopped(false);
     server.log_in("s1");
     let fast = named("s1");
     let fast = tokio::spawn(async move { ask(&fast).await });
     settle().await;
     assert_eq!(server.redeemed(), ["r1", "s1"]);
-    store.set_stopped(false);
     gate.add_permits(1000);
     // The slow one takes what the new login brought.
     assert_eq!(slow.await.unwrap().unwrap(), fast.await.unwrap().unwrap());

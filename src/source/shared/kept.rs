@@ -106,6 +106,11 @@ impl Kept {
         self.tokens.truncate(MOST_TOKENS);
     }
 
+    /// Whether somebody has noted that he is about to redeem the refresh token, and not what came of it.
+    pub(super) fn is_redeeming(&self) -> bool {
+        matches!(self.refresh, Refresh::Redeeming { .. })
+    }
+
     /// Whether this refresh token was never seen in this login.
     pub(super) fn is_news(&self, refresh_token: &SecretString) -> bool {
         let hash = hash(refresh_token);

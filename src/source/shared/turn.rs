@@ -116,7 +116,8 @@ impl<S: TokenSource> Turn<S> {
         pending().await
     }
 
-    async fn renew(&self) -> Result<bool, StoreError> {
+    /// Whether the lease is still ours, and now goes on for its full time.
+    pub(super) async fn renew(&self) -> Result<bool, StoreError> {
         let asked = self.shared.settings.clock.now();
         let Shared {
             store, settings, ..

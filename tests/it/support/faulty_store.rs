@@ -32,6 +32,7 @@ pub struct Faulty {
     down: Arc<AtomicBool>,
     stopped: Arc<AtomicBool>,
     script: Arc<Mutex<Vec<Write>>>,
+    reads: Arc<Mutex<Vec<Duration>>>,
     key: Arc<Mutex<Option<StoreKey>>>,
 }
 
@@ -53,6 +54,11 @@ impl Faulty {
     /// What the next writes do, one after the other; after that they work.
     pub fn script(&self, writes: impl IntoIterator<Item = Write>) {
         *self.script.lock().unwrap() = writes.into_iter().collect();
+    }
+
+    /// How long the next reads take, one after the other; after that they take no time.
+    pub fn script_reads(&self, times: impl IntoIterator<Item = Duration>) {
+        *self.reads.lock().unwrap() = times.into_iter().collect();
     }
 
     /// It forgets all, as one that was restarted from nothing.
@@ -86,7 +92,15 @@ impl Faulty {
 
 impl TokenStore for Faulty {
     async fn read(&self, key: &StoreKey) -> Result<Option<Record>, StoreError> {
-        self.reach(key)?.read(key).await
+        let store = self.reach(key)?;
+        let time = {
+            let mut reads = self.reads.lock().unwrap();
+            (!reads.is_empty()).then(|| reads.remove(0))
+        };
+        if let Some(time) = time {
+            tokio::time::sleep(time).await;
+        }
+        store.read(key).await
     }
 
     async fn compare_and_set(
