@@ -13,10 +13,11 @@
 //!                          └──▶ authorization server: each refresh token once, or the login is over
 //! ```
 //!
-//! Tokens live a second (by a file three), so that there is always one to fetch. Takes about 20 seconds, and exits with 1
-//! if a promise was broken: a refresh token came twice, a login was ended, a request failed though its
-//! worker had a good token in hand, or nobody knew what became of a refresh token though whoever sent
-//! it wasn't killed or stopped, and the store was there. `worker.rs` is the part to copy from.
+//! Tokens live a second (by a file three), so that there is always one to fetch. Takes about 20 seconds,
+//! and exits with 1 if a promise was broken: a refresh token came twice, a login was ended, a request
+//! failed though its worker had a good token in hand, or nobody knew what became of a refresh token
+//! though whoever sent it wasn't killed or stopped, and the store was there. `worker.rs` is the part to
+//! copy from.
 #![allow(
     unreachable_pub,
     missing_docs,

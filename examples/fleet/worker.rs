@@ -79,9 +79,7 @@ impl Job {
             logins: next()?.parse()?,
         })
     }
-}
 
-impl Job {
     fn is_by_redis(&self) -> bool {
         self.store.starts_with("redis")
     }

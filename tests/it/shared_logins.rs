@@ -204,7 +204,6 @@ async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began
     let slow = tokio::spawn(async move { ask(&slow).await });
     settle().await;
     advance(secs(11)).await;
-    store.set_stopped(false);
     // Its lease is over, but nobody redeems the same again.
     let other = process(&server, &store);
     assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
@@ -268,12 +267,12 @@ async fn a_late_writer_is_fenced_off_by_a_new_login() {
     let slow = tokio::spawn(async move { ask(&slow).await });
     settle().await;
     advance(secs(11)).await;
-    store.set_stopped(false);
     server.log_in("s1");
     let fast = named("s1");
     let fast = tokio::spawn(async move { ask(&fast).await });
     settle().await;
     assert_eq!(server.redeemed(), ["r1", "s1"]);
+    store.set_stopped(false);
     gate.add_permits(1000);
     // The slow one takes what the new login brought.
     assert_eq!(slow.await.unwrap().unwrap(), fast.await.unwrap().unwrap());
@@ -511,6 +510,7 @@ async fn a_store_that_forgot_an_intent_keeps_the_login_that_came_after() {
     let fast = tokio::spawn(async move { ask(&fast).await });
     settle().await;
     assert_eq!(server.redeemed(), ["r1", "s1"]);
+    store.set_stopped(false);
     gate.add_permits(1000);
     let _ = slow.await.unwrap();
     assert_eq!(fast.await.unwrap().unwrap(), "a2");

@@ -31,7 +31,7 @@ const LONGEST_WRITE: Duration = Duration::from_secs(6);
 impl<S: TokenSource> Turn<S> {
     pub(super) async fn redeem(&self, there: There, login: &Login) -> Result<AccessToken, Stop> {
         // Where the lease is over, it is somebody's who is alive, and says in a moment what came of it.
-        if there.kept.is_redeeming() && !self.renew().await? {
+        if there.kept.is_redeeming() && !self.is_still_ours().await? {
             return Err(Stop::Overtaken);
         }
         let before = there.clone();

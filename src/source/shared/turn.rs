@@ -117,7 +117,7 @@ impl<S: TokenSource> Turn<S> {
     }
 
     /// Whether the lease is still ours, and now goes on for its full time.
-    pub(super) async fn renew(&self) -> Result<bool, StoreError> {
+    async fn renew(&self) -> Result<bool, StoreError> {
         let asked = self.shared.settings.clock.now();
         let Shared {
             store, settings, ..

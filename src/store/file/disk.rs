@@ -215,32 +215,15 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// A folder of its own; it is deleted when this is dropped.
-    struct Folder(PathBuf);
+    use super::{super::folder::Folder, *};
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            let name = format!("tower-oauth-disk-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
         fn disk(&self) -> Disk {
             Disk::new(self.0.join("tokens"))
         }
 
         fn look(&self) -> Look {
             Look::of(&fs::metadata(self.0.join("tokens")).unwrap())
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 

@@ -3,6 +3,8 @@
 mod change;
 mod contents;
 mod disk;
+#[cfg(test)]
+mod folder;
 mod format;
 mod lock;
 mod place;

@@ -14,20 +14,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::*;
-
-/// A folder of its own; it is deleted when this is dropped.
-struct Folder(PathBuf);
+use super::{super::folder::Folder, *};
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let name = format!("tower-oauth-queue-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
     fn queue(&self) -> Queue {
         Queue::new(self.0.join("tokens"))
     }
@@ -35,12 +24,6 @@ impl Folder {
     /// As another process has it.
     fn lock(&self) -> Lock {
         Lock::attempt(self.0.join("tokens.lock")).unwrap().unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
