@@ -1,13 +1,16 @@
 //! Turns and rounds: who runs when, and what is noted of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    iter,
+    time::{Duration, Instant},
+};
 
 use tokio::runtime::Runtime;
 
 use crate::{
     cpu::Cpu,
     server::Server,
-    variants::{Shape, Variant},
+    variants::{Client, Shape, Variant},
 };
 
 /// How long it takes.
@@ -114,12 +117,19 @@ impl<'a> Track<'a> {
     }
 
     fn turn(&self, variant: &Variant) -> Turn {
-        // The code and the data of the last turn leave the caches, and what its connections had
-        // left to do is done.
-        self.call(variant, self.calls.div_ceil(10));
+        // In each turn a client of its own, in another place: where its connections and its memory lie
+        // moves a client by up to 3 %, for as long as it lives.
+        let _between = scattered();
+        let client = {
+            let _entered = self.runtime.enter();
+            (variant.make)()
+        };
+        // It connects, the code and the data of the last turn leave the caches, and what its connections
+        // had left to do is done.
+        self.call(&client, self.calls.div_ceil(10));
         let before = self.cpu();
         let start = Instant::now();
-        self.call(variant, self.calls);
+        self.call(&client, self.calls);
         let wall = start.elapsed();
         let used = self.cpu().zip(before).map(|(after, before)| {
             let of = |index: usize| after[index] - before[index];
@@ -136,9 +146,9 @@ impl<'a> Track<'a> {
         }
     }
 
-    fn call(&self, variant: &Variant, calls: usize) {
+    fn call(&self, client: &Client, calls: usize) {
         self.runtime.block_on(async {
-            let callers = (0..self.shape.callers).map(|_| (variant.start)(calls));
+            let callers = (0..self.shape.callers).map(|_| client(calls));
             for caller in callers.collect::<Vec<_>>() {
                 caller.await.unwrap();
             }
@@ -151,4 +161,13 @@ impl<'a> Track<'a> {
         let server = Cpu::of_process(self.server.id())?;
         Some([client, server])
     }
+}
+
+/// Memory of some size or other, so that what is allocated next isn't where it was the last time.
+fn scattered() -> Vec<Vec<u8>> {
+    let sizes = iter::repeat_with(|| fastrand::usize(16..6000));
+    sizes
+        .take(fastrand::usize(1..64))
+        .map(Vec::with_capacity)
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::{iter, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use tokio::task::JoinHandle;
@@ -27,19 +27,22 @@ pub struct Shape {
     pub variants: Vec<Variant>,
 }
 
-/// A client.
+/// A kind of client.
 pub struct Variant {
     pub name: &'static str,
-    /// Starts a caller on the current runtime that makes so many calls.
-    pub start: Box<dyn Fn(usize) -> JoinHandle<()>>,
+    /// Makes one, which connects with its first calls.
+    pub make: Box<dyn Fn() -> Client>,
 }
+
+/// Starts a caller on the current runtime that makes so many calls.
+pub type Client = Box<dyn Fn(usize) -> JoinHandle<()>>;
 
 /// Which of the variants the others are held against.
 pub const CONSTANT: usize = 1;
 /// Which one may cost few percent more.
 pub const LAYER: usize = 4;
 
-/// All of them; they connect to the server with their first calls.
+/// All of them.
 pub fn shapes(server: &Server) -> Vec<Shape> {
     let mut shapes = Vec::new();
     for callers in [1, 32] {
@@ -71,73 +74,86 @@ fn over_http(server: &Server, method: &Method, body: &Bytes) -> Vec<Variant> {
         body: body.clone(),
     };
     vec![
-        variant("no token", 0, to.through(http::<0, _>())),
-        variant(
-            "constant header",
-            HEADER,
-            to.through(Constant::bearer(&token(), http::<1, _>())),
-        ),
-        variant(
-            "constant header again",
-            HEADER,
-            to.through(Constant::bearer(&token(), http::<2, _>())),
-        ),
-        variant(
-            "layer, without retry",
-            HEADER,
-            to.through(layer(&origin).without_retry().layer(http::<3, _>())),
-        ),
-        variant(
-            "layer",
-            HEADER,
-            to.through(layer(&origin).layer(http::<4, _>())),
-        ),
+        variant("no token", 0, {
+            let to = to.clone();
+            move || to.through(http::<0, _>())
+        }),
+        variant("constant header", HEADER, {
+            let to = to.clone();
+            move || to.through(Constant::bearer(&token(), http::<1, _>()))
+        }),
+        variant("constant header again", HEADER, {
+            let to = to.clone();
+            move || to.through(Constant::bearer(&token(), http::<2, _>()))
+        }),
+        variant("layer, without retry", HEADER, {
+            let (to, origin) = (to.clone(), origin.clone());
+            move || to.through(layer(&origin).without_retry().layer(http::<3, _>()))
+        }),
+        variant("layer", HEADER, move || {
+            to.through(layer(&origin).layer(http::<4, _>()))
+        }),
     ]
 }
 
 fn over_grpc(server: &Server) -> Vec<Variant> {
     let origin = format!("http://{}", server.grpc);
-    let channel = || Channel::from_shared(origin.clone()).unwrap().connect_lazy();
-    // What the layer sends has another body type than a channel takes: this is part of its cost.
-    let mapped = |layer: OAuthLayer| {
-        ServiceBuilder::new()
-            .layer(layer)
-            .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-            .service(channel())
+    let channel = {
+        let endpoint = Channel::from_shared(origin.clone()).unwrap();
+        move || endpoint.connect_lazy()
     };
-    let constant = || Grpc::through(Constant::bearer(&token(), channel()));
+    // What the layer sends has another body type than a channel takes: this is part of its cost.
+    let mapped = {
+        let channel = channel.clone();
+        move |layer: OAuthLayer| {
+            ServiceBuilder::new()
+                .layer(layer)
+                .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
+                .service(channel())
+        }
+    };
+    let constant = {
+        let channel = channel.clone();
+        move || Grpc::through(Constant::bearer(&token(), channel()))
+    };
     vec![
-        variant("no token", 0, Grpc::through(channel())),
-        variant("constant header", HEADER, constant()),
-        variant("constant header again", HEADER, constant()),
-        variant(
-            "layer, without retry",
-            HEADER,
-            Grpc::through(mapped(layer(&origin).without_retry())),
-        ),
-        variant("layer", HEADER, Grpc::through(mapped(layer(&origin)))),
+        variant("no token", 0, move || Grpc::through(channel())),
+        variant("constant header", HEADER, constant.clone()),
+        variant("constant header again", HEADER, constant),
+        variant("layer, without retry", HEADER, {
+            let (mapped, origin) = (mapped.clone(), origin.clone());
+            move || Grpc::through(mapped(layer(&origin).without_retry()))
+        }),
+        variant("layer", HEADER, move || {
+            Grpc::through(mapped(layer(&origin)))
+        }),
     ]
 }
 
 /// `seen`: how much of a token the server is to see.
-fn variant(name: &'static str, seen: usize, caller: impl Caller) -> Variant {
-    let start = move |calls| {
-        let mut caller = caller.clone();
-        tokio::spawn(async move {
-            for _ in 0..calls {
-                assert_eq!(caller.call().await, seen, "{name}");
-            }
+fn variant<C: Caller>(name: &'static str, seen: usize, make: impl Fn() -> C + 'static) -> Variant {
+    let make = move || -> Client {
+        let caller = make();
+        Box::new(move |calls| {
+            let mut caller = caller.clone();
+            tokio::spawn(async move {
+                for _ in 0..calls {
+                    assert_eq!(caller.call().await, seen, "{name}");
+                }
+            })
         })
     };
     Variant {
         name,
-        start: Box::new(start),
+        make: Box::new(make),
     }
 }
 
 /// hyper-util's, compiled anew for each number.
-type Http1<const CLIENT: u8, B> =
-    MapRequest<Client<HttpConnector, Own<CLIENT, B>>, fn(Request<B>) -> Request<Own<CLIENT, B>>>;
+type Http1<const CLIENT: u8, B> = MapRequest<
+    legacy::Client<HttpConnector, Own<CLIENT, B>>,
+    fn(Request<B>) -> Request<Own<CLIENT, B>>,
+>;
 
 fn http<const CLIENT: u8, B>() -> Http1<CLIENT, B>
 where
@@ -145,7 +161,7 @@ where
 {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
     MapRequest::new(client, |request| request.map(Own::of))
 }
 
