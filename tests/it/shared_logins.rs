@@ -207,6 +207,7 @@ async fn a_process_that_stood_still_while_its_lease_ended_finishes_what_it_began
     // Its lease is over, but nobody redeems the same again.
     let other = process(&server, &store);
     assert!(is_possibly_rotated(&ask(&other).await.unwrap_err()));
+    store.set_stopped(false);
     gate.add_permits(1000);
     assert_eq!(slow.await.unwrap().unwrap(), "a1");
     // And all are well again.
@@ -510,7 +511,6 @@ async fn a_store_that_forgot_an_intent_keeps_the_login_that_came_after() {
     let fast = tokio::spawn(async move { ask(&fast).await });
     settle().await;
     assert_eq!(server.redeemed(), ["r1", "s1"]);
-    store.set_stopped(false);
     gate.add_permits(1000);
     let _ = slow.await.unwrap();
     assert_eq!(fast.await.unwrap().unwrap(), "a2");
