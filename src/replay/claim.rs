@@ -43,6 +43,7 @@ where
     record_data(body, limit, kept)
 }
 
+#[inline(always)]
 fn record_data<B>(body: B, limit: usize, kept: &mut Kept) -> (ReplayBody<B>, Claim<B>)
 where
     B: Body<Error: Into<BoxError>> + 'static,
