@@ -15,6 +15,10 @@ pub(super) static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// The verdict of fields that hold a status: the head of a trailers-only response, or trailers. `None` for any other.
 #[inline]
 pub(super) fn verdict(fields: &HeaderMap) -> Option<Verdict> {
+    // Through the names, which are few, for less than a hash of the name that is looked for.
+    if !fields.keys().any(|name| name == STATUS) {
+        return None;
+    }
     Some(of_status(fields.get(&STATUS)?.as_bytes()))
 }
 

@@ -70,6 +70,7 @@ impl Head {
     }
 
     /// Forgets the request, and keeps the memory for the next one, unless it is much.
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.apart.clear();
