@@ -2,9 +2,7 @@
 
 use std::cell::RefCell;
 
-use bytes::Bytes;
-
-use super::{deadline::Deadline, head::Head};
+use super::{deadline::Deadline, head::Head, whole::Whole};
 
 /// What the second attempt is made of, less a body that wasn't at hand as a whole.
 #[derive(Debug, Default)]
@@ -12,7 +10,7 @@ pub(super) struct Kept {
     pub(super) head: Head,
     pub(super) deadline: Option<Deadline>,
     /// The body, if all of it was at hand.
-    pub(super) whole: Bytes,
+    pub(super) whole: Whole,
 }
 
 thread_local! {
@@ -62,7 +60,9 @@ impl Kept {
     #[inline]
     fn clear(&mut self) {
         self.head.clear();
-        self.whole = Bytes::new();
+        if !self.whole.data.is_empty() {
+            self.whole = Whole::default();
+        }
     }
 }
 

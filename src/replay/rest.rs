@@ -23,13 +23,6 @@ pub(super) struct Rest<B> {
 }
 
 impl<B> Rest<B> {
-    pub(super) fn of(body: B) -> Self {
-        Self {
-            ahead: VecDeque::new(),
-            body: Box::pin(Some(body)),
-        }
-    }
-
     /// A body of which `frames` were read, and then `last`.
     pub(super) fn new(
         frames: impl Iterator<Item = Frame<Bytes>>,
@@ -42,6 +35,15 @@ impl<B> Rest<B> {
         }
     }
 
+    fn next_ahead(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
+        let next = self.ahead.pop_front()?;
+        if self.ahead.is_empty() {
+            // It isn't needed for the rest of the body, which may be long.
+            self.ahead = VecDeque::new();
+        }
+        Some(next)
+    }
+
     /// Takes back what was just read, and could not be sent.
     pub(super) fn put_back(&mut self, read: Result<Frame<Bytes>, BoxError>) {
         self.ahead.push_front(read);
@@ -51,7 +53,7 @@ impl<B> Rest<B> {
 impl<B: Body<Error: Into<BoxError>>> Rest<B> {
     /// Also says whether it was read to its end; after that the body isn't polled again.
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> (Polled, bool) {
-        let read = match (self.ahead.pop_front(), self.body.as_mut().as_pin_mut()) {
+        let read = match (self.next_ahead(), self.body.as_mut().as_pin_mut()) {
             (Some(read), _) => Some(read),
             (None, None) => None,
             (None, Some(body)) => match poll_bytes(body, cx) {

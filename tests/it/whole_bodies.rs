@@ -1,5 +1,6 @@
 //! *Replaying*: a small body that is at hand as a whole is read at once, and being ready to send it
-//! again costs no allocation. No other body is read before the connection asks for it.
+//! again costs no allocation, or one if its length wasn't known. No other body is read further than it
+//! takes to see that, before the connection asks for it.
 
 use std::{
     convert::Infallible,
@@ -145,6 +146,8 @@ fn a_small_body_at_hand_costs_no_allocation() {
         assert_eq!(allocations(&layer, 1024, || Once::of(kib())), empty);
         let boxed = || BoxBody::<Bytes, Infallible>::new(Once::of(kib()));
         assert_eq!(allocations(&layer, 1024, boxed), empty);
+        let of_unknown_length = || Script::new([Step::Data(kib())]);
+        assert_eq!(allocations(&layer, 1024, of_unknown_length), empty + 1);
 
         // `Bytes` converts a vector when it is shared for the first time: one allocation, its own.
         let vector = || Full::new(Bytes::from(vec![b'x'; 1024]));
@@ -160,8 +163,8 @@ fn what_a_recorded_body_allocates_would_be_seen() {
     paused(async {
         let layer = ready_layer().await;
         let empty = allocations(&layer, 0, Full::<Bytes>::default);
-        let stream = || Script::chunks(&["one"]);
-        assert!(allocations(&layer, 3, stream) > empty);
+        let stream = || Script::chunks(&["one", "two"]);
+        assert!(allocations(&layer, 6, stream) > empty + 1);
         let two = || Script::chunks(&["one", "two"]).of_known_length();
         assert!(allocations(&layer, 6, two) > empty);
     });
@@ -214,7 +217,7 @@ impl<B: Body> Body for Watched<B> {
 }
 
 #[test]
-fn only_a_body_that_is_known_to_be_small_is_read_ahead() {
+fn no_body_is_read_further_ahead_than_needed() {
     let chunks = || Script::chunks(&["one", "two", "three"]);
     let read_ahead = |body: Script| {
         paused(async {
@@ -236,48 +239,53 @@ fn only_a_body_that_is_known_to_be_small_is_read_ahead() {
             ahead.load(Ordering::SeqCst)
         })
     };
-    assert_eq!(read_ahead(chunks()), 0, "of unknown length");
+    assert_eq!(read_ahead(Script::chunks(&["one"])), 1, "all of it");
     let too_long = Script::chunks(&["one", "two", "three", "four"]);
     assert_eq!(read_ahead(too_long.of_known_length()), 0, "too long");
-    assert_eq!(
-        read_ahead(chunks().of_known_length()),
-        2,
-        "until there is no place for what comes"
-    );
+    for chunks in [chunks(), chunks().of_known_length()] {
+        assert_eq!(
+            read_ahead(chunks),
+            2,
+            "until there is no place for what comes"
+        );
+    }
     let nothing = Script::new(vec![data(""); 100]).of_known_length();
     assert!(read_ahead(nothing) < 10, "and not forever");
 }
 
 /// However much of it was read ahead.
 #[test]
-fn a_body_of_known_length_is_the_same_on_both_sends() {
+fn a_body_is_the_same_on_both_sends() {
     use Step::Pause;
     let last = trailers(&["x-last"]);
     let trailers = || Step::Trailers(last.clone());
-    let of = |steps: Vec<Step>| Script::new(steps).of_known_length();
-    for (body, text, has_trailers) in [
-        (of(vec![data("one")]), "one", false),
-        (of(vec![data("one"), trailers()]), "one", true),
-        (of(vec![data(""), data("one"), data("")]), "one", false),
-        (of(vec![trailers()]), "", true),
-        (of(vec![data("one"), data("two")]), "onetwo", false),
-        (of(vec![data("one"), Pause, data("two")]), "onetwo", false),
-        (of(vec![Pause, data("one")]), "one", false),
-        (of(vec![data("one"), Pause, trailers()]), "one", true),
-        (of(vec![data("one"), trailers(), Pause]), "one", true),
-        (of(vec![data(""), Pause]), "", false),
+    for (steps, text, has_trailers) in [
+        (vec![data("one")], "one", false),
+        (vec![data("one"), trailers()], "one", true),
+        (vec![data(""), data("one"), data("")], "one", false),
+        (vec![trailers()], "", true),
+        (vec![data("one"), data("two")], "onetwo", false),
+        (vec![data("one"), Pause, data("two")], "onetwo", false),
+        (vec![Pause, data("one")], "one", false),
+        (vec![data("one"), Pause, trailers()], "one", true),
+        (vec![data("one"), trailers(), Pause], "one", true),
+        (vec![data("one"), Pause], "one", false),
+        (vec![data(""), Pause], "", false),
     ] {
         let expected = Read {
             trailers: has_trailers.then(|| last.clone()),
             ..Read::text(text)
         };
-        paused(async {
-            let (server, early) = refusing_after(usize::MAX);
-            let layer = ready_layer().await.replay_limit(8);
-            let answer = server.put(&layer, body).await.unwrap();
-            assert_eq!(answer.status(), 200);
-            assert_eq!(early.read(), [expected.clone(), expected]);
-        });
+        let body = || Script::new(steps.clone());
+        for body in [body(), body().of_known_length()] {
+            paused(async {
+                let (server, early) = refusing_after(usize::MAX);
+                let layer = ready_layer().await.replay_limit(8);
+                let answer = server.put(&layer, body).await.unwrap();
+                assert_eq!(answer.status(), 200);
+                assert_eq!(early.read(), [expected.clone(), expected.clone()]);
+            });
+        }
     }
 }
 
@@ -344,6 +352,20 @@ fn a_body_that_is_longer_than_it_said_is_not_kept_beyond_the_limit() {
         let answer = server.put(&layer, Eight { body }).await.unwrap();
         assert_eq!((answer.status().as_u16(), server.sends()), (401, 1));
         assert_eq!(early.read(), [Read::text("a dozen more")]);
+    });
+}
+
+#[test]
+fn a_frame_of_unknown_length_is_not_kept_beyond_the_limit() {
+    paused(async {
+        for (limit, status, sends) in [(11, 401, 1), (12, 200, 2)] {
+            let (server, early) = refusing_after(usize::MAX);
+            let layer = ready_layer().await.replay_limit(limit);
+            let body = Script::chunks(&["a dozen more"]);
+            let answer = server.put(&layer, body).await.unwrap();
+            assert_eq!((answer.status().as_u16(), server.sends()), (status, sends));
+            assert_eq!(early.read(), vec![Read::text("a dozen more"); sends]);
+        }
     });
 }
 
