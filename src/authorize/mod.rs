@@ -4,7 +4,7 @@ mod bearer;
 mod origin;
 mod wish;
 
-use http::{HeaderValue, Request, header::AUTHORIZATION};
+use http::{Extensions, HeaderValue, Request, Uri, header::AUTHORIZATION};
 
 pub(crate) use self::bearer::put;
 pub(crate) use self::origin::Origins;
@@ -38,11 +38,21 @@ impl Authorize {
     /// Looks at where the request goes and what is wished for it, not yet at its `Authorization`.
     #[inline]
     pub(crate) fn step<B>(&self, request: &Request<B>) -> Result<Step, DestinationError> {
-        let wish = Wish::of(request.extensions());
+        let (extensions, uri) = (request.extensions(), request.uri());
+        if extensions.is_empty() && self.origins.are_plainly(uri) {
+            return Ok(Step::Authorize);
+        }
+        self.step_as_read(extensions, uri)
+    }
+
+    /// Out of the way of a request that goes to the one origin there is, as nearly all do.
+    #[cold]
+    fn step_as_read(&self, extensions: &Extensions, uri: &Uri) -> Result<Step, DestinationError> {
+        let wish = Wish::of(extensions);
         if wish == Wish::None {
             return Ok(Step::Leave);
         }
-        match self.origins.step(request.uri(), self.allow_plaintext)? {
+        match self.origins.step(uri, self.allow_plaintext)? {
             Step::Authorize if wish == Wish::Newer => Ok(Step::AuthorizeAnew),
             step => Ok(step),
         }

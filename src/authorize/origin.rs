@@ -54,7 +54,18 @@ impl Origins {
         }
     }
 
+    /// Whether the token may go there, as can be told at a glance: otherwise [`step`](Self::step) reads
+    /// the URI.
     #[inline]
+    pub(super) fn are_plainly(&self, uri: &Uri) -> bool {
+        match self {
+            Self::One(origin) => {
+                origin.is_safe() && (is_relative(uri) || origin.is_written_in(uri))
+            }
+            Self::Several(_) | Self::Any => false,
+        }
+    }
+
     pub(super) fn step(&self, uri: &Uri, allow_plaintext: bool) -> Result<Step, DestinationError> {
         let ours = match self {
             Self::One(origin) => (is_relative(uri) || origin.covers(uri)).then_some(origin),
@@ -145,16 +156,15 @@ impl Origin {
         self.scheme == Scheme::Https || self.is_loopback
     }
 
+    /// As nearly every URI writes it.
     #[inline]
-    fn covers(&self, uri: &Uri) -> bool {
+    fn is_written_in(&self, uri: &Uri) -> bool {
         let authority = uri.authority().map(Authority::as_str);
-        let as_usual =
-            authority == Some(&*self.authority) && uri.scheme() == Some(self.scheme.as_uri());
-        as_usual || self.covers_as_read(uri)
+        authority == Some(&*self.authority) && uri.scheme() == Some(self.scheme.as_uri())
     }
 
-    /// The same for whatever way to write it. Compares without allocating.
-    fn covers_as_read(&self, uri: &Uri) -> bool {
+    /// The same in whatever way it is written. Compares without allocating.
+    fn covers(&self, uri: &Uri) -> bool {
         let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return false;
         };

@@ -50,11 +50,8 @@ pub(super) enum Wish {
 }
 
 impl Wish {
-    #[inline]
     pub(super) fn of(extensions: &Extensions) -> Self {
-        if extensions.is_empty() {
-            Self::AtHand
-        } else if extensions.get::<NoToken>().is_some() {
+        if extensions.get::<NoToken>().is_some() {
             Self::None
         } else if extensions.get::<Fresh>().is_some() {
             Self::Newer

@@ -36,6 +36,15 @@ impl<T> Shards<T> {
     #[inline]
     pub(crate) fn mine(&self, make: impl Fn() -> T) -> &T {
         let me = thread_number();
+        match self.first.get() {
+            Some((owner, first)) if *owner == me => first,
+            _ => self.found(me, make),
+        }
+    }
+
+    /// Out of the way of the thread that has the first, which is often the only one.
+    #[inline(never)]
+    fn found(&self, me: usize, make: impl Fn() -> T) -> &T {
         let (owner, first) = self.first.get_or_init(|| (me, make()));
         if *owner == me {
             return first;
@@ -54,20 +63,25 @@ fn none_yet<T>() -> Box<[OnceLock<T>; OTHERS]> {
 /// Counts threads in the order in which they first ask.
 #[inline]
 fn thread_number() -> usize {
-    const NONE_YET: usize = usize::MAX;
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(NONE_YET) };
-    }
     match NUMBER.get() {
-        NONE_YET => {
-            let number = THREADS.fetch_add(1, Ordering::Relaxed);
-            NUMBER.set(number);
-            number
-        }
+        NONE_YET => number_thread(),
         number => number,
     }
 }
+
+#[cold]
+fn number_thread() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    let number = THREADS.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(number);
+    number
+}
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(NONE_YET) };
+}
+
+const NONE_YET: usize = usize::MAX;
 
 #[cfg(test)]
 #[allow(

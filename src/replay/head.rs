@@ -73,10 +73,16 @@ impl Head {
     #[inline]
     pub(super) fn clear(&mut self) {
         self.text.clear();
-        self.apart.clear();
-        if !self.extensions.is_empty() {
-            self.extensions = Extensions::new();
+        if !self.apart.is_empty() || !self.extensions.is_empty() {
+            self.clear_the_rest();
         }
+    }
+
+    /// Few requests have any.
+    #[cold]
+    fn clear_the_rest(&mut self) {
+        self.apart.clear();
+        self.extensions = Extensions::new();
     }
 }
 

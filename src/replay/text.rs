@@ -17,9 +17,14 @@ impl Text {
                 self.used = self.memory.len().saturating_sub(left);
                 return;
             }
-            let more = self.memory.len().saturating_mul(2).max(FIRST_ROOM);
-            self.memory.resize(more, 0);
+            self.grow();
         }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let more = self.memory.len().saturating_mul(2).max(FIRST_ROOM);
+        self.memory.resize(more, 0);
     }
 
     pub(super) fn pairs(&self) -> Pairs<'_> {
