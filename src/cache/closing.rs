@@ -96,7 +96,7 @@ impl Shared {
             let _ = under_way.wait_for(Option::is_some).await;
         }
         match &mut self.lock().life {
-            Life::Closed { late, .. } => late.take(),
+            Life::Closed { late, .. } => late.take().map(|token| *token),
             Life::Open => None,
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn is_aboard(cache: usize) -> bool {
 /// What the source is told.
 pub(super) struct Wish {
     /// The token that it must not hand back.
-    pub(super) rejected: Option<AccessToken>,
+    pub(super) rejected: Option<Box<AccessToken>>,
     /// The one that serves on meanwhile.
     pub(super) held: Option<AccessToken>,
 }
@@ -72,7 +72,7 @@ async fn call(
     deadline: Duration,
 ) -> Result<AccessToken, TokenError> {
     // A source may panic before there is a future to poll.
-    let demand = Demand::instead_of(wish.rejected.as_ref()).while_held(wish.held.as_ref());
+    let demand = Demand::instead_of(wish.rejected.as_deref()).while_held(wish.held.as_ref());
     let token = async { source.token(demand).await };
     match caught(timeout(deadline, token)).await {
         Ok(Ok(result)) => result,

@@ -83,7 +83,7 @@ impl Shared {
             return Ok(Boarding::Token(Arc::clone(token)));
         }
         // Or a source that caches would hand it back. It is not in disgrace otherwise.
-        let unwanted = at_hand.map(|token| token.token.clone());
+        let unwanted = at_hand.map(|token| Box::new(token.token.clone()));
         let told = unwanted.or_else(|| state.rejected.clone());
         self.join_or_take_off(state, now, told)
     }
@@ -97,7 +97,7 @@ impl Shared {
         let state = self.lock();
         let at_hand = &state.usable(now)?.token;
         let flight = state.flight.as_ref()?;
-        (flight.rejected.as_ref() != Some(at_hand)).then(|| flight.seat())
+        (flight.rejected.as_deref() != Some(at_hand)).then(|| flight.seat())
     }
 
     /// A reader found its token due: renews it in the background. The reader has a token, so an
@@ -235,7 +235,7 @@ impl Shared {
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
         now: Moment,
-        rejected: Option<AccessToken>,
+        rejected: Option<Box<AccessToken>>,
     ) -> Result<Boarding, TokenError> {
         if Handle::try_current().is_err() {
             return Err(TokenError::permanent(FlightError::NoRuntime));

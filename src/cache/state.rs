@@ -45,8 +45,9 @@ pub(super) struct State {
     tasks: u64,
     pub(super) backoff: Backoff,
     pub(super) doubt: Doubt,
-    /// The token whose refusal led to the next flight.
-    pub(super) rejected: Option<AccessToken>,
+    /// The token whose refusal led to the next flight. Boxed, as it is in flights: most caches have none,
+    /// and there may be a cache for each tenant.
+    pub(super) rejected: Option<Box<AccessToken>>,
     pub(super) life: Life,
 }
 
@@ -58,7 +59,7 @@ pub(super) enum Life {
     /// For good.
     Closed {
         /// What a flight brought that was under way.
-        late: Option<AccessToken>,
+        late: Option<Box<AccessToken>>,
         /// How giving back went, once that has ended.
         ended: watch::Receiver<Option<Result<(), TokenError>>>,
     },
@@ -69,7 +70,7 @@ pub(super) struct Flight {
     pub(super) took_off: Instant,
     /// The token that the source was told must not be handed back: a server refused it, or a caller
     /// wants a newer one.
-    pub(super) rejected: Option<AccessToken>,
+    pub(super) rejected: Option<Box<AccessToken>>,
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
     pub(super) task: Option<AbortHandle>,
 }

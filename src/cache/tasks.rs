@@ -38,7 +38,7 @@ impl Shared {
     /// Takes the token out of the cache.
     pub(super) fn withdraw(&self, state: &mut State) -> Then {
         if let Some(token) = state.held.take() {
-            state.rejected = Some(token.token.clone());
+            state.rejected = Some(Box::new(token.token.clone()));
         }
         self.current.store(None);
         let keeper = state.keeper.take();
@@ -171,12 +171,12 @@ impl Shared {
         // One that was given up and arrives after all changes nothing: there is a newer one.
         let flight = state.close_flight(id)?;
         if let Life::Closed { late, .. } = &mut state.life {
-            *late = result.ok();
+            *late = result.ok().map(Box::new);
             return Some(Err(TokenError::permanent(FlightError::Closed)));
         }
-        if let (Ok(token), Some(rejected)) = (&result, &state.rejected) {
+        if let (Ok(token), Some(rejected)) = (&result, state.rejected.as_deref()) {
             // The token was refused while this flight was in the air, whose source was not told.
-            if token == rejected && flight.rejected.as_ref() != Some(rejected) {
+            if token == rejected && flight.rejected.as_deref() != Some(rejected) {
                 self.tell(&state);
                 return None;
             }
