@@ -41,6 +41,7 @@ main!(library_benchmark_groups = requests);
 #[bench::constant(Client::kept(GET, Constant::token()))]
 #[bench::without_retry(Client::kept(GET, layer().without_retry().layer(Echo)))]
 #[bench::with_retry(Client::kept(GET, layer().layer(Echo)))]
+#[bench::several_origins(Client::kept(GET, layer_of(ORIGINS).layer(Echo)))]
 fn get(client: Client) -> Client {
     client.sends()
 }
@@ -108,7 +109,18 @@ impl Client {
 }
 
 /// A layer that has its token.
+/// Requests go to the last of them.
+const ORIGINS: [&str; 3] = [
+    "https://login.example.com",
+    "https://files.example.com",
+    "https://api.example.com",
+];
+
 fn layer() -> OAuthLayer {
+    layer_of(["https://api.example.com"])
+}
+
+fn layer_of<const N: usize>(origins: [&str; N]) -> OAuthLayer {
     // The token's keeper lives on it.
     static RUNTIME: LazyLock<Runtime> =
         LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
@@ -116,7 +128,7 @@ fn layer() -> OAuthLayer {
         Ok(AccessToken::bearer(token())?.expires_in(Duration::from_secs(3600)))
     });
     RUNTIME.block_on(cache.ready()).unwrap();
-    OAuthLayer::for_origin("https://api.example.com", cache).unwrap()
+    OAuthLayer::for_origins(origins, cache).unwrap()
 }
 
 /// As long as a signed token is.

@@ -39,14 +39,14 @@ impl Authorize {
     #[inline]
     pub(crate) fn step<B>(&self, request: &Request<B>) -> Result<Step, DestinationError> {
         let (extensions, uri) = (request.extensions(), request.uri());
-        if extensions.is_empty() && self.origins.are_plainly(uri) {
+        if extensions.is_empty() && self.origins.are_plainly(uri, self.allow_plaintext) {
             return Ok(Step::Authorize);
         }
         self.step_as_read(extensions, uri)
     }
 
-    /// Out of the way of a request that goes to the one origin there is, as nearly all do.
-    #[cold]
+    /// Out of the way of a request to an origin that was named, as nearly all are.
+    #[inline(never)]
     fn step_as_read(&self, extensions: &Extensions, uri: &Uri) -> Result<Step, DestinationError> {
         let wish = Wish::of(extensions);
         if wish == Wish::None {

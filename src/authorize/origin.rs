@@ -57,12 +57,14 @@ impl Origins {
     /// Whether the token may go there, as can be told at a glance: otherwise [`step`](Self::step) reads
     /// the URI.
     #[inline]
-    pub(super) fn are_plainly(&self, uri: &Uri) -> bool {
+    pub(super) fn are_plainly(&self, uri: &Uri, allow_plaintext: bool) -> bool {
+        let may_go = |origin: &Origin| allow_plaintext || origin.is_safe();
         match self {
-            Self::One(origin) => {
-                origin.is_safe() && (is_relative(uri) || origin.is_written_in(uri))
-            }
-            Self::Several(_) | Self::Any => false,
+            Self::One(origin) => may_go(origin) && (is_relative(uri) || origin.is_written_in(uri)),
+            Self::Several(origins) => origins
+                .iter()
+                .any(|origin| may_go(origin) && origin.is_written_in(uri)),
+            Self::Any => false,
         }
     }
 
@@ -337,9 +339,12 @@ mod tests {
     use super::*;
 
     fn step(origins: &[&str], uri: &str) -> Result<Step, DestinationError> {
-        Origins::among(origins)
-            .unwrap()
-            .step(&uri.parse().unwrap(), false)
+        let (origins, uri) = (Origins::among(origins).unwrap(), uri.parse().unwrap());
+        let step = origins.step(&uri, false);
+        if origins.are_plainly(&uri, false) {
+            assert_eq!(step, Ok(Step::Authorize), "{uri}: seen at a glance");
+        }
+        step
     }
 
     #[test]
