@@ -57,6 +57,27 @@ impl Deadline {
     }
 }
 
+/// A moment that others will ask about, whose wall clock may say another date.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    at: Moment,
+    clock: Clock,
+}
+
+impl Mark {
+    /// The moment, as a clock says it by which it is `now`.
+    pub(crate) fn seen_at(&self, now: Moment) -> Moment {
+        let passed = self.clock.now().wall.duration_since(self.at.wall);
+        Moment {
+            mono: self.at.mono,
+            wall: now
+                .wall
+                .checked_sub(passed.unwrap_or_default())
+                .unwrap_or(now.wall),
+        }
+    }
+}
+
 /// Reads both clocks; the wall clock can be replaced.
 #[derive(Clone, Default)]
 pub(crate) struct Clock {
@@ -67,6 +88,14 @@ impl Clock {
     pub(crate) fn with_wall(wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self {
             wall: Some(Arc::new(wall)),
+        }
+    }
+
+    /// This moment, for whoever has another clock.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            at: self.now(),
+            clock: self.clone(),
         }
     }
 
@@ -139,5 +168,33 @@ mod tests {
         let now = Clock::default().now();
         let deadline = now.after(Duration::MAX);
         assert!(!deadline.passed(moved(now, HOUR, HOUR)));
+    }
+
+    #[test]
+    fn a_mark_is_as_old_for_a_clock_of_another_date() {
+        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+        let day = Duration::from_secs(24 * 3600);
+        let time = Arc::new(AtomicU64::new(1_000_000));
+        let theirs = Clock::with_wall({
+            let time = Arc::clone(&time);
+            move || SystemTime::UNIX_EPOCH + Duration::from_secs(time.load(Relaxed))
+        });
+        let mark = theirs.mark();
+        for wall in [day * 2, day * 20_000] {
+            let now = Moment {
+                mono: mark.at.mono,
+                wall: SystemTime::UNIX_EPOCH + wall,
+            };
+            time.store(1_000_000, Relaxed);
+            assert_eq!(mark.seen_at(now).wall, now.wall);
+            // The machine was suspended since.
+            time.store(1_000_600, Relaxed);
+            let age = Duration::from_secs(600);
+            assert_eq!(mark.seen_at(now).wall + age, now.wall);
+            // The clock was set back.
+            time.store(0, Relaxed);
+            assert_eq!(mark.seen_at(now).wall, now.wall);
+        }
     }
 }

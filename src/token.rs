@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::clock::Moment;
+use crate::clock::{Mark, Moment};
 
 /// An OAuth 2.0 access token, with what is known of its lifetime and scope.
 ///
@@ -36,7 +36,7 @@ pub struct AccessToken {
     header: HeaderValue,
     lifetime: Option<Duration>,
     /// When it began to be counted, where that isn't when it was asked for.
-    counted_from: Option<Moment>,
+    counted_from: Option<Arc<Mark>>,
     scope: Option<Arc<str>>,
 }
 
@@ -84,14 +84,15 @@ impl AccessToken {
 
     /// From when on the lifetime counts, whenever the token was asked for: it comes from where it was
     /// kept, and whoever asked may have waited.
-    pub(crate) fn counted_from(mut self, moment: Moment) -> Self {
-        self.counted_from = Some(moment);
+    pub(crate) fn counted_from(mut self, mark: Mark) -> Self {
+        self.counted_from = Some(Arc::new(mark));
         self
     }
 
-    /// Since when the lifetime counts, for one that was `asked` for then.
-    pub(crate) fn since(&self, asked: Moment) -> Moment {
-        self.counted_from.unwrap_or(asked)
+    /// Since when the lifetime counts, for who has `asked` for the token then and has it `now`.
+    pub(crate) fn since(&self, asked: Moment, now: Moment) -> Moment {
+        let mark = self.counted_from.as_deref();
+        mark.map_or(asked, |mark| mark.seen_at(now))
     }
 
     /// Sets the scope that was granted, if it is known; by default it isn't (RFC 6749 §3.3).

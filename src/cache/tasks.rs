@@ -212,7 +212,7 @@ impl Shared {
     fn admit(&self, state: &mut State, token: AccessToken, asked: Moment, now: Moment) -> Outcome {
         let times = token
             .lifetime()
-            .map(|lifetime| self.policy.times(lifetime, token.since(asked)));
+            .map(|lifetime| self.policy.times(lifetime, token.since(asked, now)));
         if times.is_some_and(|times| times.gone.passed(now)) {
             return Err(TokenError::transient(FlightError::ArrivedExpired {
                 lifetime: token.lifetime().unwrap_or_default(),

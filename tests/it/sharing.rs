@@ -145,6 +145,30 @@ async fn who_had_to_wait_for_a_token_has_it_for_as_long_as_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_lives_as_long_whatever_date_the_source_and_its_cache_have() {
+    let dates = [
+        "Mon, 30 Nov 2026 12:00:00 GMT",
+        "Tue, 01 Dec 2026 12:00:00 GMT",
+    ];
+    for (theirs, ours) in [(0, 1), (1, 0)] {
+        let (server, store) = (Server::default(), Memory::new());
+        let (theirs, ours) = (wall_clock(dates[theirs]), wall_clock(dates[ours]));
+        let source = server.clone().shared(store).wall_clock(theirs);
+        let source = source.budget(1, HOUR).reserve(0).wall_clock(ours.clone());
+        let cache = TokenCache::builder(source).wall_clock(ours).build();
+        assert_eq!(text(&cache).await, "token-1");
+        // Where the budget is spent, the token at hand serves to its last second.
+        advance(HOUR - secs(2)).await;
+        settle().await;
+        assert_eq!(text(&cache).await, "token-1");
+        advance(secs(2)).await;
+        settle().await;
+        assert_eq!(text(&cache).await, "token-2");
+        assert_eq!(server.requests(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_due_token_is_renewed_by_one_process_and_read_by_the_others() {
     let (server, store) = (Server::default(), Memory::new());
     let fleet = fleet(8, &server, &store);

@@ -146,9 +146,9 @@ impl<S: TokenSource> Budgeted<S> {
         let Some(end) = last.end else {
             return Some(last.token);
         };
-        let now = self.book.clock.now();
-        let left = end.remaining(now);
-        (left > LAST_SECOND).then(|| last.token.expires_in(left).counted_from(now))
+        let left = end.remaining(self.book.clock.now());
+        let from = self.book.clock.mark();
+        (left > LAST_SECOND).then(|| last.token.expires_in(left).counted_from(from))
     }
 
     fn last(&self) -> MutexGuard<'_, Option<Last>> {
@@ -198,11 +198,10 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
         let outcome = purse::with(purse, call).await;
         match outcome {
             Ok(token) => {
+                let from = token.since(asked, self.book.clock.now());
                 *self.last() = Some(Last {
                     token: token.clone(),
-                    end: token
-                        .lifetime()
-                        .map(|lifetime| token.since(asked).after(lifetime)),
+                    end: token.lifetime().map(|lifetime| from.after(lifetime)),
                 });
                 Ok(token)
             }

@@ -316,7 +316,7 @@ impl<S: TokenSource> TokenSource for Shared<S> {
         let place = Place::of(&*self.source, self.settings.name.as_deref())?;
         let token = self.obtain(&place, demand).await?;
         // Whoever asks counts the lifetime from when he asked, and others may have kept him waiting.
-        Ok(token.counted_from(self.settings.clock.now()))
+        Ok(token.counted_from(self.settings.clock.mark()))
     }
 
     /// Nothing happens: other processes use the same tokens.
