@@ -40,7 +40,8 @@ async fn run() -> Result<(), BoxError> {
 }
 
 fn setting(name: &str) -> Result<String, String> {
-    env::var(name).map_err(|problem| format!("set the environment variable {name} ({problem})"))
+    // The error of `var` would show a secret that isn't UTF-8.
+    env::var(name).map_err(|_| format!("set the environment variable {name} to a UTF-8 text"))
 }
 
 #[tokio::main]

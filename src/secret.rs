@@ -1,6 +1,14 @@
 //! Strings that never print and leave no trace in memory, and where they may go unencrypted.
 
-use std::{error::Error, fmt, fs, net::IpAddr, ops::Deref, path::PathBuf, sync::Arc};
+use std::{
+    env::{self, VarError},
+    error::Error,
+    fmt, fs,
+    net::IpAddr,
+    ops::Deref,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
@@ -61,13 +69,11 @@ impl Secret {
     /// A secret that stands in an environment variable, which is read whenever the secret is
     /// needed.
     ///
-    /// One that isn't set ends that one request as a transient failure, which names the variable.
+    /// One that isn't set, or isn't UTF-8, ends that one request as a transient failure, which names
+    /// the variable.
     pub fn from_env(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self::provided_by(move || {
-            std::env::var(&name)
-                .map_err(|problem| format!("the environment variable {name}: {problem}").into())
-        })
+        Self::provided_by(move || found(&name, env::var(&name)))
     }
 
     /// The value, if no provider has to be asked for it.
@@ -85,6 +91,20 @@ impl Secret {
             Kind::Provider(provider) => provider().map(SecretString::from),
         }
     }
+}
+
+/// What stands in the environment. The error of the standard library shows what isn't UTF-8.
+fn found(
+    name: &str,
+    value: Result<String, VarError>,
+) -> Result<String, Box<dyn Error + Send + Sync>> {
+    value.map_err(|problem| {
+        let problem = match problem {
+            VarError::NotPresent => "isn't set",
+            VarError::NotUnicode(_) => "isn't UTF-8",
+        };
+        format!("the environment variable {name} {problem}").into()
+    })
 }
 
 impl From<&str> for Secret {
@@ -193,6 +213,15 @@ mod tests {
             missing.to_string().contains("NO_SUCH_VARIABLE_7"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn what_is_no_text_in_the_environment_is_not_shown() {
+        let value = Err(VarError::NotUnicode("hunter2".into()));
+        let error = found("CLIENT_SECRET", value).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("CLIENT_SECRET isn't UTF-8"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

@@ -56,9 +56,9 @@ pub fn code(patient: &Patient, findings: &Findings) -> String {
     let mut code = String::from("use tower_oauth::{BoxError, ClientAuth, ClientCredentials, ");
     code.push_str(if json { "Encoding, " } else { "" });
     code.push_str(
-        "TokenEndpoint};\n\npub async fn source() -> Result<ClientCredentials, BoxError> {\n",
+        "Secret, TokenEndpoint};\n\npub async fn source() -> Result<ClientCredentials, BoxError> {\n",
     );
-    let secret = r#"std::env::var("CLIENT_SECRET")?"#;
+    let secret = r#"Secret::from_env("CLIENT_SECRET")"#;
     let _ = match findings.metadata {
         Some(_) => write!(
             code,
