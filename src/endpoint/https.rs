@@ -49,7 +49,7 @@ fn trusting(roots: RootCertStore) -> Result<Transport, EndpointConfigError> {
         })?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    Ok(Transport::new(HttpsClient { tls }))
+    Ok(Transport::new(HttpsClient { tls }).built_in())
 }
 
 #[derive(Clone)]

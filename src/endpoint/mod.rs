@@ -46,7 +46,7 @@ mod transport;
 mod url;
 mod values;
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use tokio::time::timeout;
@@ -57,7 +57,7 @@ use self::{
     request::{TokenRequest, form_encoded},
     response::{Expectation, refresh_token_in},
     server::Server,
-    transport::{Answer, Transport},
+    transport::{Answer, Failure, Transport},
     url::EndpointUrl,
 };
 use crate::{
@@ -255,19 +255,23 @@ impl Inner {
         secrets: &Redactor,
     ) -> Result<Answer, EndpointError> {
         let request = request.into_http(&url.uri, &self.headers, encoding);
-        let mut sending = pin!(self.transport.send(request));
+        let mut sending = self.transport.send(request);
         let tenth = self.timeout.checked_div(10).unwrap_or_default();
         let last_look = LAST_LOOK.min(tenth);
         let outcome = match timeout(self.timeout.saturating_sub(last_look), &mut sending).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => Ok(outcome),
             // Where the whole program stood still, the answer may lie in the socket by now; and to take
             // a redeemed refresh token for one that isn't may cost a login.
-            Err(_) => timeout(last_look, sending)
-                .await
-                .map_err(|_| EndpointError::TimedOut {
-                    url: url.shown.clone(),
-                    limit: self.timeout,
-                })?,
+            Err(_) => timeout(last_look, &mut sending).await,
+        };
+        let limit = self.timeout;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(_) if sending.is_unconnected() => Err(Failure::Unconnected(limit)),
+            Err(_) => {
+                let url = url.shown.clone();
+                return Err(EndpointError::TimedOut { url, limit });
+            }
         };
         outcome.map_err(|failure| failure.at(&url.shown, secrets))
     }

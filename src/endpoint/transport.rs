@@ -6,12 +6,16 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+#[cfg(feature = "https-client")]
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use tower_service::Service;
 use zeroize::Zeroizing;
 
@@ -34,7 +38,12 @@ pub(super) struct Answer {
 ///
 /// The lock is held to clone the service, no longer. It is there so that services needn't be
 /// `Sync`: many aren't.
-pub(super) struct Transport(Mutex<Box<dyn Erased>>);
+pub(super) struct Transport {
+    service: Mutex<Box<dyn Erased>>,
+    /// Whether it tells when a request gets its connection.
+    #[cfg(feature = "https-client")]
+    is_built_in: bool,
+}
 
 impl Transport {
     pub(super) fn new<S, RB>(service: S) -> Self
@@ -45,20 +54,67 @@ impl Transport {
         RB: Body + Send + 'static,
         RB::Error: Into<BoxError>,
     {
-        Self(Mutex::new(Box::new(service)))
+        Self {
+            service: Mutex::new(Box::new(service)),
+            #[cfg(feature = "https-client")]
+            is_built_in: false,
+        }
     }
 
-    pub(super) fn send(&self, request: Request<Full<Bytes>>) -> Sending {
+    /// Of a service that hands its requests, with their extensions, to hyper-util's client.
+    #[cfg(feature = "https-client")]
+    pub(super) fn built_in(self) -> Self {
+        Self {
+            is_built_in: true,
+            ..self
+        }
+    }
+
+    #[cfg_attr(not(feature = "https-client"), expect(unused_mut))]
+    pub(super) fn send(&self, mut request: Request<Full<Bytes>>) -> Sending {
+        #[cfg(feature = "https-client")]
+        let connection = self.is_built_in.then(|| capture_connection(&mut request));
         // A panic in somebody's `clone` leaves the service as it was.
-        let service = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        service.start(request)
+        let service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+        Sending {
+            answer: service.start(request),
+            #[cfg(feature = "https-client")]
+            connection,
+        }
     }
 }
 
-type Sending = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+/// A request under way.
+pub(super) struct Sending {
+    answer: Answering,
+    /// Where its connection will be told, if it will be.
+    #[cfg(feature = "https-client")]
+    connection: Option<CaptureConnection>,
+}
+
+impl Sending {
+    /// Whether it is known that there is no connection yet, so that nothing can have been sent.
+    pub(super) fn is_unconnected(&self) -> bool {
+        #[cfg(feature = "https-client")]
+        if let Some(connection) = &self.connection {
+            return connection.connection_metadata().is_none();
+        }
+        false
+    }
+}
+
+impl Future for Sending {
+    type Output = Result<Answer, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(cx)
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
 
 trait Erased: Send {
-    fn start(&self, request: Request<Full<Bytes>>) -> Sending;
+    fn start(&self, request: Request<Full<Bytes>>) -> Answering;
 }
 
 impl<S, RB> Erased for S
@@ -69,7 +125,7 @@ where
     RB: Body + Send + 'static,
     RB::Error: Into<BoxError>,
 {
-    fn start(&self, request: Request<Full<Bytes>>) -> Sending {
+    fn start(&self, request: Request<Full<Bytes>>) -> Answering {
         let mut service = self.clone();
         Box::pin(async move {
             poll_fn(|cx| service.poll_ready(cx))
@@ -118,6 +174,8 @@ where
 pub(super) enum Failure {
     /// The service failed, before or after the request was sent.
     Service(BoxError),
+    /// There was no connection in that time.
+    Unconnected(Duration),
     /// The answer's body broke off.
     Body(BoxError),
     TooLarge(StatusCode),
@@ -134,6 +192,15 @@ impl Failure {
                     url,
                     problem: innermost(&cause),
                     cause,
+                }
+            }
+            Self::Unconnected(limit) => {
+                let problem = format!("no connection within {limit:?}");
+                EndpointError::Unreachable {
+                    url,
+                    advice: "check its host name and the network, or set a longer .timeout(…)",
+                    cause: problem.clone().into(),
+                    problem,
                 }
             }
             Self::Service(cause) if nothing_was_sent(&*cause) => EndpointError::Unreachable {
@@ -254,7 +321,7 @@ fn tls<'a>(error: Cause<'a>) -> Option<&'a rustls::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, convert::Infallible, task::Poll};
+    use std::{cell::Cell, convert::Infallible};
 
     use bytes::Buf;
 
@@ -275,7 +342,7 @@ mod tests {
         type Error = Infallible;
         type Future = std::future::Ready<Result<Response<String>, Infallible>>;
 
-        fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
             self.polls.set(self.polls.get().saturating_add(1));
             if self.polls.get() < 2 {
                 cx.waker().wake_by_ref();
@@ -322,7 +389,7 @@ mod tests {
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
+            _: &mut Context<'_>,
         ) -> Poll<Option<Result<http_body::Frame<LocalPiece>, Infallible>>> {
             Poll::Ready(self.0.take().map(|bytes| {
                 let piece = LocalPiece(std::io::Cursor::new(bytes.into()));

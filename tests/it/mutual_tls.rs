@@ -8,6 +8,7 @@ use std::{
 
 use http::Response;
 use rcgen::PKCS_ED25519;
+use tokio::net::TcpListener;
 use tower_oauth::{
     AccessToken, BoxError, ClientAuth, ClientCertificate, ClientCredentials, Demand, EndpointError,
     Secret, TokenEndpoint, TokenEndpointBuilder, TokenError, TokenSource,
@@ -295,6 +296,34 @@ async fn the_given_roots_are_trusted_and_no_other() {
     }
     let seen = server.saw(3).await;
     assert!(matches!(*seen, [_, Seen::Nothing, Seen::Nothing]));
+}
+
+/// Else a refresh token would pass for one that may have been redeemed, and a login for lost.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_before_there_is_a_connection_says_that_nothing_was_sent() {
+    // The kernel takes connections, and nobody ever says anything.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let asked = async |scheme: &str| {
+        let endpoint = TokenEndpoint::builder(format!("{scheme}://127.0.0.1:{port}/token"))
+            .root_certificates(Authority::new().pem())
+            .client_auth(ClientAuth::basic("id", "s3cr3t"));
+        let error = token(endpoint).await.unwrap_err();
+        assert!(error.is_transient());
+        error
+    };
+    let error = asked("https").await;
+    let error = error.get_ref().downcast_ref().unwrap();
+    assert!(
+        matches!(error, EndpointError::Unreachable { .. }),
+        "{error}"
+    );
+    for part in ["no connection within 10s", "nothing was sent", ".timeout("] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    let error = asked("http").await;
+    let error = error.get_ref().downcast_ref().unwrap();
+    assert!(matches!(error, EndpointError::TimedOut { .. }), "{error}");
 }
 
 #[test]
