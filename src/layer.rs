@@ -118,6 +118,10 @@ impl OAuthLayer {
     /// By default 64 KiB: how many bytes of a request's body are kept for a second send. A longer
     /// body is sent all the same; if its token is refused, the caller gets the refusal. So does one
     /// of more frames than one for 32 bytes of this, as each is kept at a cost of its own.
+    ///
+    /// What is kept is the body's own `Bytes`, until the answer's head comes: one that is a part of
+    /// something larger keeps all of that, and a body whose buffers come from a bounded pool waits for
+    /// itself if the pool is smaller than this.
     #[must_use]
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.choices.retry = Retry::UpTo(bytes);

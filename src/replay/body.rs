@@ -15,14 +15,15 @@ use super::{
     buffer::Buffer,
     rest::{Polled, Rest, poll_bytes},
     tape::{GivenUp, Tape, Then},
-    whole::{Whole, read_ahead},
+    whole::read_ahead,
 };
 
 /// A request body that can be sent once more; what the inner service of an [`OAuth`](crate::OAuth) gets.
 ///
 /// It yields what `B` yields, data and trailers, and has its size hint, also on the second attempt. Data
-/// that is `Bytes` is shared, not copied. A body that is at hand as a whole may be read before the connection
-/// asks for it; of any other, two frames of data at most.
+/// that is `Bytes` is shared, not copied. A body of known length that is no longer than may be sent again is
+/// read before the connection asks for it, as far as it is at hand: two frames of data at most. Any other is
+/// read at the connection's pace, the first frame with a look at what follows.
 ///
 /// It has 32 bytes, whatever `B` is: a request is moved some twenty times on its way through a client, and
 /// a move of more than 256 bytes costs twice as much as one of less.
@@ -41,8 +42,6 @@ enum Stage<B> {
 enum Other<B> {
     /// The body as it is: nothing is recorded.
     Passing(Pin<Box<B>>),
-    /// All that is left is at hand, as one frame; what was known of its length wasn't all.
-    Chunk(Box<Whole>),
     /// The tape: the first attempt, as long as there may be a second. So many bytes of it were read.
     First { tape: Arc<Tape<B>>, read: u64 },
     /// The body, by its only reader: the second attempt, or the first where there is no other.
@@ -60,21 +59,9 @@ struct Only<B> {
 }
 
 impl<B> ReplayBody<B> {
+    /// A body that is at hand as a whole, as one frame; or an empty one.
     #[inline]
-    pub(super) fn empty() -> Self {
-        Self::of_known_length(Bytes::new())
-    }
-
-    #[inline]
-    pub(super) fn whole(whole: Whole) -> Self {
-        match whole.size.exact() {
-            Some(_) => Self::of_known_length(whole.data),
-            None => Other::Chunk(Box::new(whole)).into(),
-        }
-    }
-
-    #[inline]
-    fn of_known_length(data: Bytes) -> Self {
+    pub(super) fn whole(data: Bytes) -> Self {
         let stage = Stage::Whole(data);
         Self { stage }
     }
@@ -102,7 +89,7 @@ impl<B> ReplayBody<B> {
     /// One that was read to its end; `size` as in [`only`](Self::only).
     fn ended(size: SizeHint) -> Self {
         match size.lower() {
-            0 => Self::empty(),
+            0 => Self::whole(Bytes::new()),
             missing => Other::Short(missing).into(),
         }
     }
@@ -112,7 +99,7 @@ impl<B: Body<Error: Into<BoxError>>> ReplayBody<B> {
     /// A body that is sent once and not recorded, as it is.
     pub(crate) fn passing(body: B) -> Self {
         match body.is_end_stream() {
-            true => Self::empty(),
+            true => Self::whole(Bytes::new()),
             false => Other::Passing(Box::pin(body)).into(),
         }
     }
@@ -126,8 +113,8 @@ impl<B: Body<Error: Into<BoxError>>> ReplayBody<B> {
     {
         let size = body.size_hint();
         match size.exact() {
-            Some(1..=LONGEST_READ_AHEAD) => match read_ahead(body, size, usize::MAX) {
-                Ok(whole) => Self::whole(whole),
+            Some(length @ 1..=LONGEST_READ_AHEAD) => match read_ahead(body, length) {
+                Ok(data) => Self::whole(data),
                 Err(rest) => Self::only(Buffer::default(), Ok(rest), size),
             },
             _ => Self::passing(body),
@@ -184,9 +171,7 @@ where
             // over HTTP/1.1 whether there is a `Content-Length` of zero. And a first attempt that
             // was given up must not pass for one that ended. One that is shorter than it said is not
             // at its end, but broken: the connection finds out when it asks for more.
-            Stage::Other(
-                Other::Chunk(_) | Other::First { .. } | Other::Only(_) | Other::Short(_),
-            ) => false,
+            Stage::Other(Other::First { .. } | Other::Only(_) | Other::Short(_)) => false,
         }
     }
 
@@ -195,7 +180,6 @@ where
         match &self.stage {
             Stage::Whole(data) => SizeHint::with_exact(length(data)),
             Stage::Other(Other::Passing(body)) => body.size_hint(),
-            Stage::Other(Other::Chunk(whole)) => whole.size,
             Stage::Other(Other::First { tape, read }) => less(tape.size(), *read),
             Stage::Other(Other::Only(only)) => only.size,
             Stage::Other(Other::Short(missing)) => SizeHint::with_exact(*missing),
@@ -208,12 +192,8 @@ impl<B: Body<Error: Into<BoxError>>> Other<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> (Polled, Option<ReplayBody<B>>) {
         match self {
             Self::Passing(body) => (poll_bytes(body.as_mut(), cx), None),
-            Self::Chunk(whole) => {
-                let frame = Frame::data(mem::take(&mut whole.data));
-                (Poll::Ready(Some(Ok(frame))), Some(ReplayBody::empty()))
-            }
             Self::First { tape, read } => {
-                let (polled, then) = tape.poll_frame(cx);
+                let (polled, then) = tape.poll_frame(cx, *read == 0);
                 *read = read.saturating_add(bytes(&polled));
                 let size = less(tape.size(), *read);
                 let then = match then {
@@ -285,7 +265,6 @@ impl<B> fmt::Debug for ReplayBody<B> {
         let stage = match &self.stage {
             Stage::Whole(_) => "whole",
             Stage::Other(Other::Passing(_)) => "passing",
-            Stage::Other(Other::Chunk(_)) => "chunk",
             Stage::Other(Other::First { .. }) => "first attempt",
             Stage::Other(Other::Only(_)) => "only reader",
             Stage::Other(Other::Short(_)) => "ended short",

@@ -15,6 +15,8 @@ use http_body::Frame;
 /// larger.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
+    /// Most bodies have one frame, which needs no allocation here.
+    first: Option<Bytes>,
     data: VecDeque<Bytes>,
     /// The last frame, if any. Boxed, for few bodies have any.
     trailers: Option<Box<HeaderMap>>,
@@ -47,27 +49,38 @@ impl Buffer {
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         let bytes = self.bytes.saturating_add(data.len());
-        let frames = self.data.len();
+        let frames = self.frames();
         let most = (self.limit / 32).max(32);
         if bytes > self.limit || frames >= most || self.trailers.is_some() {
             return false;
         }
-        if frames == self.data.capacity() {
+        self.bytes = bytes;
+        if frames == 0 {
+            self.first = Some(data.clone());
+            return true;
+        }
+        if self.data.len() == self.data.capacity() {
             self.data.reserve_exact((frames / 2).max(4));
         }
-        self.bytes = bytes;
         self.data.push_back(data.clone());
         true
     }
 
+    fn frames(&self) -> usize {
+        self.data
+            .len()
+            .saturating_add(usize::from(self.first.is_some()))
+    }
+
     /// The first of the frames that are left.
     pub(super) fn pop(&mut self) -> Option<Frame<Bytes>> {
-        let data = self.data.pop_front().map(Frame::data);
-        data.or_else(|| Some(Frame::trailers(*self.trailers.take()?)))
+        let data = self.first.take().or_else(|| self.data.pop_front());
+        data.map(Frame::data)
+            .or_else(|| Some(Frame::trailers(*self.trailers.take()?)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.data.is_empty() && self.trailers.is_none()
+        self.frames() == 0 && self.trailers.is_none()
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{mem, sync::Arc};
 
+use bytes::Bytes;
+
 use http_body::Body;
 
 use super::{
     BoxError,
     body::ReplayBody,
     kept::Kept,
+    rest::Rest,
     tape::{Left, Tape},
     whole::read_ahead,
 };
@@ -35,7 +38,7 @@ where
     B: Body<Error: Into<BoxError>> + 'static,
 {
     if body.is_end_stream() {
-        return (ReplayBody::empty(), Claim::Whole);
+        return (ReplayBody::whole(Bytes::new()), Claim::Whole);
     }
     record_data(body, limit, kept)
 }
@@ -46,12 +49,16 @@ where
     B: Body<Error: Into<BoxError>> + 'static,
 {
     let size = body.size_hint();
-    let rest = match read_ahead(body, size, limit) {
-        Ok(whole) => {
-            kept.whole = whole.clone();
-            return (ReplayBody::whole(whole), Claim::Whole);
-        }
-        Err(rest) => rest,
+    let rest = match size.exact() {
+        Some(length) => match read_ahead(body, length) {
+            Ok(whole) => {
+                kept.whole = whole.clone();
+                return (ReplayBody::whole(whole), Claim::Whole);
+            }
+            Err(rest) => rest,
+        },
+        // It may be a stream, which the connection reads at its own pace.
+        None => Rest::of(body),
     };
     let tape = Arc::new(Tape::recording(rest, limit, size));
     let first = ReplayBody::first(Arc::clone(&tape));

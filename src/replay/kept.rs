@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::{deadline::Deadline, head::Head, whole::Whole};
+use bytes::Bytes;
+
+use super::{deadline::Deadline, head::Head};
 
 /// What the second attempt is made of, less a body that wasn't at hand as a whole.
 #[derive(Debug, Default)]
@@ -10,7 +12,7 @@ pub(super) struct Kept {
     pub(super) head: Head,
     pub(super) deadline: Option<Deadline>,
     /// The body, if all of it was at hand.
-    pub(super) whole: Whole,
+    pub(super) whole: Bytes,
 }
 
 thread_local! {
@@ -60,9 +62,7 @@ impl Kept {
     #[inline]
     fn clear(&mut self) {
         self.head.clear();
-        if !self.whole.data.is_empty() {
-            self.whole = Whole::default();
-        }
+        self.whole = Bytes::new();
     }
 }
 

@@ -23,6 +23,13 @@ pub(super) struct Rest<B> {
 }
 
 impl<B> Rest<B> {
+    pub(super) fn of(body: B) -> Self {
+        Self {
+            ahead: VecDeque::new(),
+            body: Box::pin(Some(body)),
+        }
+    }
+
     /// A body of which `frames` were read, and then `last`.
     pub(super) fn new(
         frames: impl Iterator<Item = Frame<Bytes>>,
@@ -70,6 +77,21 @@ impl<B: Body<Error: Into<BoxError>>> Rest<B> {
             self.body.set(None);
         }
         (Poll::Ready(read), ended)
+    }
+
+    /// As [`poll_frame`](Self::poll_frame), and finds out whether there is any more behind the frame: where
+    /// there isn't, the connection needn't ask.
+    pub(super) fn poll_first_frame(&mut self, cx: &mut Context<'_>) -> (Polled, bool) {
+        let (polled, ended) = self.poll_frame(cx);
+        if ended || !matches!(polled, Poll::Ready(Some(Ok(_)))) || !self.ahead.is_empty() {
+            return (polled, ended);
+        }
+        match self.poll_frame(cx).0 {
+            Poll::Ready(Some(next)) => self.ahead.push_back(next),
+            Poll::Ready(None) => return (polled, true),
+            Poll::Pending => {}
+        }
+        (polled, false)
     }
 }
 

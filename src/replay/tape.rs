@@ -177,8 +177,8 @@ impl<B> Tape<B> {
 }
 
 impl<B: Body<Error: Into<BoxError>>> Tape<B> {
-    /// The first attempt reads.
-    pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> (Polled, Then<B>) {
+    /// The first attempt reads; nothing was read before if it `is_first`.
+    pub(super) fn poll_frame(&self, cx: &mut Context<'_>, is_first: bool) -> (Polled, Then<B>) {
         match self.lend(cx) {
             Lent::ToRecord(rest) => {
                 let mut lending = Lending {
@@ -188,7 +188,10 @@ impl<B: Body<Error: Into<BoxError>>> Tape<B> {
                 let Some(rest) = &mut lending.rest else {
                     return (Poll::Pending, Then::Stays);
                 };
-                let (polled, ended) = rest.poll_frame(cx);
+                let (polled, ended) = match is_first {
+                    true => rest.poll_first_frame(cx),
+                    false => rest.poll_frame(cx),
+                };
                 match lending.rest.take() {
                     Some(rest) => self.put_back(rest, polled, ended, cx),
                     None => (polled, Then::Stays),

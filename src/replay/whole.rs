@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use http_body_util::Full;
 
 use super::{
@@ -16,36 +16,17 @@ use super::{
     rest::{Rest, poll_bytes},
 };
 
-/// A body that was at hand as a whole, as one frame.
-#[derive(Debug, Clone)]
-pub(super) struct Whole {
-    pub(super) data: Bytes,
-    /// What was known of its length before it was read.
-    pub(super) size: SizeHint,
-}
-
-/// An empty one.
-impl Default for Whole {
-    fn default() -> Self {
-        Self {
-            data: Bytes::new(),
-            size: SizeHint::with_exact(0),
-        }
-    }
-}
-
-/// Reads a body that has all of itself at hand, as one frame, and not more than `limit` bytes: nothing is
-/// waited for.
+/// Reads a body of known length, if it has all of itself at hand, as one frame: nothing is waited for.
 ///
 /// Otherwise it is handed back with what was read of it.
 #[inline]
-pub(super) fn read_ahead<B>(mut body: B, size: SizeHint, limit: usize) -> Result<Whole, Rest<B>>
+pub(super) fn read_ahead<B>(mut body: B, length: u64) -> Result<Bytes, Rest<B>>
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
     match all_of_a_full(&mut body) {
-        Some(data) => Ok(Whole { data, size }),
-        None => read_in_place(body, size, limit),
+        Some(data) => Ok(data),
+        None => read_in_place(body, length),
     }
 }
 
@@ -61,16 +42,20 @@ fn all_of_a_full(body: &mut dyn Any) -> Option<Bytes> {
     }
 }
 
-fn read_in_place<B>(body: B, size: SizeHint, limit: usize) -> Result<Whole, Rest<B>>
+fn read_in_place<B>(body: B, length: u64) -> Result<Bytes, Rest<B>>
 where
     B: Body<Error: Into<BoxError>> + 'static,
 {
     let mut place = place::pinned(body);
     let mut data = Bytes::new();
-    let more = match read(&mut place, &mut data) {
-        Read::All if is_whole(&data, size, limit) => {
+    let read = read(&mut place, &mut data);
+    // It may be longer than it said, and so perhaps than the limit; or shorter, or there is nothing of
+    // it and it didn't say so. It is sent as it would have been.
+    let is_whole = !data.is_empty() && u64::try_from(data.len()) == Ok(length);
+    let more = match read {
+        Read::All if is_whole => {
             place::leave(place);
-            return Ok(Whole { data, size });
+            return Ok(data);
         }
         Read::All => {
             place.set(None);
@@ -80,15 +65,6 @@ where
     };
     let data = (!data.is_empty()).then(|| Frame::data(data));
     Err(Rest::new(data.into_iter(), more, place))
-}
-
-/// Whether it is as long as it said, and no longer than the limit, and there is any of it: otherwise it
-/// is sent as it would have been.
-fn is_whole(data: &Bytes, size: SizeHint, limit: usize) -> bool {
-    let as_it_said = u64::try_from(data.len()).is_ok_and(|length| {
-        size.lower() <= length && size.upper().is_none_or(|upper| length <= upper)
-    });
-    as_it_said && data.len() <= limit && !data.is_empty()
 }
 
 /// How far it was read.
