@@ -82,6 +82,11 @@ impl AccessToken {
         self
     }
 
+    /// The token with what is `left` of its lifetime, be it nothing: zero would be "unknown".
+    pub(crate) fn with_left(self, left: Duration) -> Self {
+        self.expires_in(left.max(Duration::from_nanos(1)))
+    }
+
     /// From when on the lifetime counts, whenever the token was asked for: it comes from where it was
     /// kept, and whoever asked may have waited.
     pub(crate) fn counted_from(mut self, mark: Mark) -> Self {

@@ -105,7 +105,7 @@ impl Snapshot {
     pub(super) fn token_at(&self, now: Moment) -> AccessToken {
         let token = self.token.clone();
         match self.times {
-            Some(times) => token.expires_in(times.end.remaining(now)),
+            Some(times) => token.with_left(times.end.remaining(now)),
             None => token,
         }
     }

@@ -71,8 +71,7 @@ impl Granted {
         match token.lifetime() {
             Some(lifetime) => {
                 let left = self.asked.after(lifetime).remaining(at).min(lifetime);
-                // Zero would be "unknown".
-                token.expires_in(left.max(Duration::from_nanos(1)))
+                token.with_left(left)
             }
             None => token,
         }

@@ -74,8 +74,7 @@ impl KeptToken {
 
     /// The token with what is left of its lifetime, be it nothing.
     pub(super) fn as_of(&self, now: SystemTime) -> AccessToken {
-        // Zero would be "unknown".
-        let nothing = || self.token.clone().expires_in(Duration::from_nanos(1));
+        let nothing = || self.token.clone().with_left(Duration::ZERO);
         self.left(now, Duration::ZERO).unwrap_or_else(nothing)
     }
 
@@ -167,7 +166,9 @@ impl Kept {
             form.append_pair("tag", &hex(*tag));
             form.append_pair("asked", &millis(*asked).to_string());
             if let Some(lifetime) = token.lifetime() {
-                form.append_pair("lifetime", &lifetime.as_millis().to_string());
+                // Zero would be "unknown".
+                let millis = lifetime.as_millis().max(1);
+                form.append_pair("lifetime", &millis.to_string());
             }
             if let Some(scope) = token.scope() {
                 form.append_pair("scope", scope);
@@ -269,7 +270,10 @@ fn millis(time: SystemTime) -> u128 {
 }
 
 fn duration(millis: &str) -> Option<Duration> {
-    Some(Duration::from_millis(u64::from_str(millis).ok()?))
+    let millis = u128::from_str(millis).ok()?;
+    Some(Duration::from_millis(
+        u64::try_from(millis).unwrap_or(u64::MAX),
+    ))
 }
 
 fn time(millis: &str) -> Option<SystemTime> {
@@ -310,6 +314,23 @@ mod tests {
         kept.remember_seed(&secret("r0"));
         kept.remember_rotated(&secret("r1"));
         kept
+    }
+
+    #[test]
+    fn the_shortest_and_the_longest_lifetime_stay_what_they_are() {
+        for (lifetime, expected) in [
+            (Duration::from_nanos(1), Duration::from_millis(1)),
+            (Duration::MAX, Duration::from_millis(u64::MAX)),
+        ] {
+            let mut kept = Kept::default();
+            let mut token = token(1, "a");
+            token.token = token.token.expires_in(lifetime);
+            kept.add(token);
+            let read = Kept::read(&kept.written()).unwrap();
+            let token = read.token(1).unwrap();
+            assert_eq!(token.token.lifetime(), Some(expected));
+            assert!(token.left(at(1_000), Duration::ZERO).is_some());
+        }
     }
 
     #[test]
