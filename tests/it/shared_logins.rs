@@ -496,6 +496,33 @@ async fn what_came_of_a_redemption_is_written_also_if_its_source_is_gone() {
     assert_eq!(server.redeemed(), ["r1"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn it_is_written_also_if_something_else_was_to_be_written_before() {
+    let (server, store) = (Rotating::start(), Faulty::new());
+    let source = process(&server, &store);
+    // Its intent can't be written, and it looks for the store every ten seconds at last.
+    store.script([Write::Fails]);
+    ask(&source).await.unwrap_err();
+    store.set_down(true);
+    for _ in 0..60 {
+        advance(secs(1)).await;
+        settle().await;
+    }
+    // The store is back, and away again when there is an answer.
+    store.set_down(false);
+    store.script([Write::Works; 2].into_iter().chain([Write::Fails; 6]));
+    ask(&source).await.unwrap_err();
+    assert_eq!(server.redeemed(), ["r1"]);
+    drop(source);
+    for _ in 0..4 {
+        settle().await;
+        advance(secs(10)).await;
+    }
+    settle().await;
+    assert_eq!(ask(&process(&server, &store)).await.unwrap(), "a1");
+    assert_eq!(server.redeemed(), ["r1"]);
+}
+
 // rule F24
 #[tokio::test(start_paused = true)]
 async fn a_store_that_forgot_an_intent_keeps_the_login_that_came_after() {

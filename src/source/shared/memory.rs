@@ -48,6 +48,8 @@ struct Known {
     sent: VecDeque<[u8; 32]>,
     /// A task looks until the store answers.
     is_looked_after: bool,
+    /// As long as that task has to write what came of a redemption, also without the source.
+    kept_alive: Option<Arc<Memory>>,
 }
 
 /// Tells what one turn couldn't write from what another couldn't.
@@ -169,24 +171,21 @@ impl Memory {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let (started, is_outcome) = self.with(key, |known| {
-            let is_outcome = matches!(known.unsaved, Some((_, Unsaved::Outcome { .. })));
-            (
-                std::mem::replace(&mut known.is_looked_after, true),
-                is_outcome,
-            )
+        let started = self.with(key, |known| {
+            if matches!(known.unsaved, Some((_, Unsaved::Outcome { .. }))) {
+                known.kept_alive = Some(Arc::clone(self));
+            }
+            std::mem::replace(&mut known.is_looked_after, true)
         });
         if started {
             return;
         }
-        let kept_alive = is_outcome.then(|| Arc::clone(self));
         let memory = Arc::downgrade(self);
         let (store, key, clock) = (Arc::clone(store), key.clone(), clock.clone());
         // However it ends, also with its runtime, the next one may start.
         let watch = Watch(Arc::downgrade(self), key.clone());
         runtime.spawn(async move {
             let _watch = watch;
-            let _kept_alive = kept_alive;
             let mut pause = FIRST_PAUSE;
             loop {
                 sleep(pause.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
@@ -256,6 +255,12 @@ impl Known {
         self.is_looked_after = self.unsaved.is_some();
         !self.is_looked_after
     }
+
+    /// Nobody looks after this place any more. What is handed back is dropped outside the lock.
+    fn is_left(&mut self) -> Option<Arc<Memory>> {
+        self.is_looked_after = false;
+        self.kept_alive.take()
+    }
 }
 
 impl Unsaved {
@@ -292,7 +297,7 @@ struct Watch(std::sync::Weak<Memory>, StoreKey);
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(memory) = self.0.upgrade() {
-            memory.with(&self.1, |known| known.is_looked_after = false);
+            drop(memory.with(&self.1, Known::is_left));
         }
     }
 }
