@@ -154,7 +154,7 @@ impl TokenSource for ClientCredentials {
         let entrusted = demand.entrusted();
         let kept = self.kept(entrusted);
         match (self.ask(kept.as_ref(), entrusted).await, kept) {
-            (Err(error), Some(kept)) if error.oauth_code() == Some("invalid_grant") => {
+            (Err(error), Some(kept)) if error.is_invalid_grant() => {
                 self.forget(&kept);
                 self.ask(None, entrusted).await
             }

@@ -84,6 +84,17 @@ impl TokenError {
         self.oauth_code.as_deref()
     }
 
+    /// Whether the server says that the grant itself is no good, "invalid, expired, revoked" (RFC 6749
+    /// §5.2), by the standard's code or by GitHub's or Slack's.
+    pub(crate) fn is_invalid_grant(&self) -> bool {
+        let codes = [
+            "invalid_grant",
+            "bad_refresh_token",
+            "invalid_refresh_token",
+        ];
+        !self.transient && self.oauth_code().is_some_and(|code| codes.contains(&code))
+    }
+
     /// How long the server asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

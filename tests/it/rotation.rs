@@ -23,7 +23,8 @@ use crate::support::{
     paused,
     rotating::{
         Answer::{
-            self, InvalidGrant, Keep, Lost, Panic, RotateWithBadAccess, Unavailable, Unheard,
+            self, InvalidGrant, Keep, Lost, Panic, Refuse, RotateWithBadAccess, Unavailable,
+            Unheard,
         },
         Rotating,
     },
@@ -493,7 +494,7 @@ async fn a_dead_refresh_token_is_replaced_by_what_the_provider_has_by_then() {
     // A login that the next call doesn't know of yet: it takes it in the same call.
     server.log_in("login-3");
     says(Ok("login-3"));
-    server.script([InvalidGrant]);
+    server.script([Refuse(200, "bad_refresh_token")]); // as GitHub says it
     ask(&source).await.unwrap();
     assert_eq!(server.redeemed()[5..], ["r4", "login-3"]);
 

@@ -15,7 +15,9 @@ use tower_oauth::{
 use crate::support::{
     faulty_store::{Faulty, Write},
     rotating::{
-        Answer::{Away, Busy, InvalidGrant, Keep, Lost, RotateWithBadAccess, Unavailable, Unheard},
+        Answer::{
+            Away, Busy, InvalidGrant, Keep, Lost, Refuse, RotateWithBadAccess, Unavailable, Unheard,
+        },
         Rotating,
     },
     secs, settle,
@@ -398,6 +400,10 @@ async fn what_certainly_was_not_redeemed_is_sent_again_and_what_may_have_been_is
         (Away, true),
         (Busy, true),
         (InvalidGrant, true),
+        (Refuse(401, "invalid_client"), true),
+        (Refuse(200, "incorrect_client_credentials"), true),
+        (Refuse(200, "temporarily_unavailable"), true),
+        (Refuse(200, "server_error"), false),
         (Keep(""), true),
         (RotateWithBadAccess, true),
         (Unavailable, false),

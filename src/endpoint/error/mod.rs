@@ -235,6 +235,10 @@ impl EndpointError {
             } if *status == StatusCode::SERVICE_UNAVAILABLE => {
                 code.is_some() || retry_after.is_some()
             }
+            // An error in a 200 is the only answer to a request that some servers refuse.
+            Self::Refused { status, code, .. } if status.is_success() => {
+                code.as_deref().is_some_and(|code| code != "server_error")
+            }
             Self::Refused { status, .. } => {
                 status.is_client_error() && *status != StatusCode::REQUEST_TIMEOUT
             }

@@ -45,7 +45,7 @@ impl Shared {
         }
         let refresh_token = self.next_refresh_token(id)?;
         match self.send(id, wanted, refresh_token.clone()).await {
-            Err(error) if is_invalid_grant(&error) => {
+            Err(error) if error.is_invalid_grant() => {
                 self.hold(id, Holding::Refused(refresh_token.clone()));
                 match self.newer_than(Some(&refresh_token)) {
                     Some(newer) => self.last_chance(id, wanted, newer).await,
@@ -66,7 +66,7 @@ impl Shared {
         self.hold(id, Holding::Ready(newer.clone()));
         let outcome = self.send(id, wanted, newer.clone()).await;
         if let Err(error) = &outcome
-            && is_invalid_grant(error)
+            && error.is_invalid_grant()
         {
             self.hold(id, Holding::Refused(newer));
         }
@@ -282,12 +282,6 @@ fn check(refresh_token: &str) -> Result<(), Lack> {
         return Err(Lack::ControlCharacter);
     }
     Ok(())
-}
-
-/// RFC 6749 §5.2: the refresh token "is invalid, expired, revoked [...] or was issued to another
-/// client".
-fn is_invalid_grant(error: &TokenError) -> bool {
-    !error.is_transient() && error.oauth_code() == Some("invalid_grant")
 }
 
 /// RFC 7009 §2.2.1.

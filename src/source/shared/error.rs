@@ -39,7 +39,7 @@ impl fmt::Display for PossiblyRotated {
         )?;
         match &self.cause {
             Some(cause) => write!(f, " ({cause})")?,
-            None => f.write_str(" (its sender was killed or stopped)")?,
+            None => f.write_str(" (its sender was killed or stopped, or got no answer)")?,
         }
         f.write_str(
             "; sent again it could end the login, so it isn't: log in again and give the source the new \

@@ -62,8 +62,9 @@ impl<S: TokenSource> Turn<S> {
             // All is as before: a new login that the server couldn't be asked about is still new, and
             // one that is none takes the place of nothing.
             there.kept = before.kept;
-            let is_none = |error: &TokenError| error.oauth_code() == Some("invalid_grant");
-            if outcome.as_ref().is_err_and(is_none) && there.kept.is_news(&refresh_token) {
+            if outcome.as_ref().is_err_and(TokenError::is_invalid_grant)
+                && there.kept.is_news(&refresh_token)
+            {
                 there.kept.remember_seed(&refresh_token);
             }
             memory.is_whole(key, &refresh_token);

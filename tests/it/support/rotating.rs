@@ -29,6 +29,8 @@ pub enum Answer {
     /// The server rotates, and the answer breaks off.
     Lost,
     InvalidGrant,
+    /// An error by this code in an answer of this status; nothing is done.
+    Refuse(u16, &'static str),
     /// A bare 503, as proxies say it.
     Unavailable,
     /// 429: the server says that it has done nothing.
@@ -196,6 +198,9 @@ impl Rotating {
         }
         if next == Answer::Busy {
             return Ok(answer(429, String::new()));
+        }
+        if let Answer::Refuse(status, code) = next {
+            return Ok(answer(status, format!(r#"{{"error":"{code}"}}"#)));
         }
         if state.spent.contains(&sent) {
             state.reused.push(sent);
