@@ -27,6 +27,7 @@ use crate::support::{
 };
 
 const HOUR: Duration = secs(3600);
+const MINUTE: Duration = secs(60);
 const DATE: &str = "Mon, 30 Nov 2026 12:00:00 GMT";
 
 /// An authorization server, seen from all processes; its n-th answer is `token-{n}`.
@@ -110,6 +111,36 @@ async fn a_process_that_starts_later_finds_the_token_with_what_is_left_of_it() {
     assert_eq!(found.expose_secret(), "token-1");
     assert_eq!(found.lifetime(), Some(HOUR / 2));
     assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn setting_the_wall_clock_back_prolongs_no_token_of_a_store() {
+    let (server, store) = (Server::default(), Memory::new());
+    let behind = Arc::new(AtomicUsize::new(0));
+    let process = || {
+        let (wall, behind) = (wall_clock(DATE), Arc::clone(&behind));
+        let source = server.clone().shared(store.clone());
+        source.wall_clock(move || wall() - MINUTE * behind.load(Ordering::SeqCst) as u32)
+    };
+    // One that has fetched it, and one that has found it.
+    let (one, other) = (process(), process());
+    let ask = async |source: &Shared<Server>| source.token(Demand::default()).await.unwrap();
+    ask(&one).await;
+    for source in [&other, &one] {
+        assert_eq!(ask(source).await.lifetime(), Some(HOUR));
+    }
+    advance(MINUTE * 30).await;
+    behind.store(60, Ordering::SeqCst);
+    for source in [&one, &other] {
+        let token = ask(source).await;
+        assert_eq!(token.expose_secret(), "token-1");
+        assert_eq!(token.lifetime(), Some(MINUTE * 30));
+    }
+    advance(MINUTE * 30).await;
+    for source in [&one, &other] {
+        assert_eq!(ask(source).await.expose_secret(), "token-2");
+    }
+    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test(start_paused = true)]

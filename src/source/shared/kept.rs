@@ -7,9 +7,10 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::{secret::SecretString, token::AccessToken};
+use crate::{clock::Moment, secret::SecretString, token::AccessToken};
 
 /// How many access tokens by one refresh token are kept, each with another scope.
 const MOST_TOKENS: usize = 8;
@@ -58,28 +59,34 @@ pub(super) struct KeptToken {
     pub(super) tag: u64,
     pub(super) token: AccessToken,
     pub(super) asked: SystemTime,
+    /// By this process's own clock, where it has seen the token before; never written.
+    pub(super) over_at: Option<Instant>,
 }
 
 impl KeptToken {
     /// The token with what is left of its lifetime; `None` if that is no more than `least`.
-    pub(super) fn left(&self, now: SystemTime, least: Duration) -> Option<AccessToken> {
+    pub(super) fn left(&self, now: Moment, least: Duration) -> Option<AccessToken> {
         let Some(lifetime) = self.token.lifetime() else {
             return Some(self.token.clone());
         };
         // Clocks of two machines differ: who is behind counts from now.
-        let age = now.duration_since(self.asked).unwrap_or_default();
-        let left = lifetime.checked_sub(age).filter(|left| *left > least)?;
-        Some(self.token.clone().expires_in(left))
+        let age = now.wall.duration_since(self.asked).unwrap_or_default();
+        let by_wall = lifetime.checked_sub(age)?;
+        let own = self
+            .over_at
+            .map(|at| at.saturating_duration_since(now.mono));
+        let left = own.map_or(by_wall, |own| own.min(by_wall));
+        (left > least).then(|| self.token.clone().expires_in(left))
     }
 
     /// The token with what is left of its lifetime, be it nothing.
-    pub(super) fn as_of(&self, now: SystemTime) -> AccessToken {
+    pub(super) fn as_of(&self, now: Moment) -> AccessToken {
         let nothing = || self.token.clone().with_left(Duration::ZERO);
         self.left(now, Duration::ZERO).unwrap_or_else(nothing)
     }
 
     /// As [`left`](Self::left), unless it is so nearly over that a cache would let go of it.
-    pub(super) fn worth(&self, now: SystemTime) -> Option<AccessToken> {
+    pub(super) fn worth(&self, now: Moment) -> Option<AccessToken> {
         let lifetime = self.token.lifetime().unwrap_or_default();
         let tenth = lifetime.checked_div(10).unwrap_or_default();
         self.left(now, tenth.min(Duration::from_secs(30)))
@@ -161,7 +168,10 @@ impl Kept {
                 form.append_pair("redeeming_since", &millis(*since).to_string());
             }
         }
-        for KeptToken { tag, token, asked } in &self.tokens {
+        for KeptToken {
+            tag, token, asked, ..
+        } in &self.tokens
+        {
             form.append_pair("access_token", token.expose_secret());
             form.append_pair("tag", &hex(*tag));
             form.append_pair("asked", &millis(*asked).to_string());
@@ -214,6 +224,7 @@ impl Kept {
                     tag: 0,
                     token: AccessToken::bearer(value.as_str()).ok()?,
                     asked: SystemTime::UNIX_EPOCH,
+                    over_at: None,
                 }),
                 "seed" => kept.seeds.push(hash_of(&value)?),
                 "rotated" => kept.rotated.push(hash_of(&value)?),
@@ -248,7 +259,11 @@ fn remember(hashes: &mut Vec<[u8; 32]>, refresh_token: &SecretString, most: usiz
 }
 
 pub(super) fn hash(refresh_token: &SecretString) -> [u8; 32] {
-    hmac_sha256::Hash::hash(refresh_token.as_bytes())
+    hash_text(refresh_token)
+}
+
+pub(super) fn hash_text(text: &str) -> [u8; 32] {
+    hmac_sha256::Hash::hash(text.as_bytes())
 }
 
 fn hash_of(text: &str) -> Option<[u8; 32]> {
@@ -264,7 +279,7 @@ fn hex(tag: u64) -> String {
 }
 
 /// Since the epoch; a time before it is the epoch.
-fn millis(time: SystemTime) -> u128 {
+pub(super) fn millis(time: SystemTime) -> u128 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default().as_millis()
 }
@@ -284,11 +299,16 @@ fn time(millis: &str) -> Option<SystemTime> {
 #[allow(clippy::arithmetic_side_effects, reason = "test times are small")]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn at(secs: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
+    }
+
+    fn moment(secs: u64) -> Moment {
+        Clock::with_wall(move || at(secs)).now()
     }
 
     fn token(tag: u64, text: &str) -> KeptToken {
@@ -297,6 +317,7 @@ mod tests {
             tag,
             token: token.expires_in(HOUR),
             asked: at(1_000),
+            over_at: None,
         }
     }
 
@@ -329,7 +350,7 @@ mod tests {
             let read = Kept::read(&kept.written()).unwrap();
             let token = read.token(1).unwrap();
             assert_eq!(token.token.lifetime(), Some(expected));
-            assert!(token.left(at(1_000), Duration::ZERO).is_some());
+            assert!(token.left(moment(1_000), Duration::ZERO).is_some());
         }
     }
 
@@ -370,7 +391,7 @@ mod tests {
     #[test]
     fn a_token_is_worth_what_is_left_of_it_and_nothing_near_its_end() {
         let token = token(1, "a");
-        let left = |secs| token.worth(at(secs)).and_then(|token| token.lifetime());
+        let left = |secs| token.worth(moment(secs)).and_then(|token| token.lifetime());
         assert_eq!(left(1_000), Some(HOUR));
         assert_eq!(left(900), Some(HOUR), "a clock that is behind");
         assert_eq!(left(2_000), Some(HOUR - Duration::from_secs(1_000)));

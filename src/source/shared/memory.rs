@@ -3,24 +3,26 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{runtime::Handle, time::sleep};
 
 use super::{
     Lost,
+    ends::Ends,
     kept::{self, KeptToken, Refresh},
     place::Place,
     there::There,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     secret::SecretString,
     source::{
         erased_store::ErasedStore,
         token_store::{Record, StoreError, StoreKey, Written},
     },
+    token::AccessToken,
 };
 
 /// How often a record is read anew that others change all the time.
@@ -44,6 +46,7 @@ struct Known {
     seen: Option<Record>,
     unsaved: Option<(Ticket, Unsaved)>,
     tickets: u64,
+    ends: Ends,
     /// Hashes of refresh tokens that were sent from here and may be spent, whatever the store says.
     sent: VecDeque<[u8; 32]>,
     /// A task looks until the store answers.
@@ -74,14 +77,27 @@ pub(super) enum Unsaved {
 
 impl Memory {
     /// As it would be in the store.
-    pub(super) fn known(&self, place: &Place) -> There {
+    pub(super) fn known(&self, place: &Place, now: Moment) -> There {
         self.with(&place.key, |known| {
-            let there = There::of(known.seen.clone()).unwrap_or_default();
+            let mut there = There::of(known.seen.clone()).unwrap_or_default();
+            known.hold(&mut there, now);
             match &known.unsaved {
                 Some((_, Unsaved::Token { token, .. })) => there.with(token.clone()),
                 _ => there,
             }
         })
+    }
+
+    /// A token that was just fetched, and asked for then.
+    pub(super) fn fetched(&self, place: &Place, token: AccessToken, asked: Moment) -> KeptToken {
+        let mut kept = KeptToken {
+            tag: place.tag,
+            token,
+            asked: asked.wall,
+            over_at: None,
+        };
+        self.with(&place.key, |known| known.ends.hold(&mut kept, asked));
+        kept
     }
 
     /// This record is in the store.
@@ -141,12 +157,16 @@ impl Memory {
         &self,
         store: &Arc<dyn ErasedStore>,
         key: &StoreKey,
-        now: SystemTime,
+        now: Moment,
     ) -> Result<There, Lost> {
         for _ in 0..MOST_LOOKS {
             let record = store.read(key).await?;
-            let there = There::of(record).ok_or_else(|| Lost::unreadable(key))?;
-            let Some(lacking) = self.with(key, |known| known.lacking(&there, now)) else {
+            let mut there = There::of(record).ok_or_else(|| Lost::unreadable(key))?;
+            let lacking = self.with(key, |known| {
+                known.hold(&mut there, now);
+                known.lacking(&there, now)
+            });
+            let Some(lacking) = lacking else {
                 return Ok(there);
             };
             let expected = there.generation();
@@ -193,7 +213,7 @@ impl Memory {
                 let Some(memory) = memory.upgrade() else {
                     return;
                 };
-                let looked = memory.look(&store, &key, clock.now().wall).await;
+                let looked = memory.look(&store, &key, clock.now()).await;
                 if looked.is_ok() && memory.with(&key, Known::is_at_rest) {
                     return;
                 }
@@ -220,6 +240,12 @@ impl Memory {
 const MOST_KEYS: usize = 64;
 
 impl Known {
+    fn hold(&mut self, there: &mut There, now: Moment) {
+        for token in &mut there.kept.tokens {
+            self.ends.hold(token, now);
+        }
+    }
+
     fn saw(&mut self, record: Option<&Record>) {
         let generation = |record: Option<&Record>| record.map(Record::generation);
         if generation(record) >= generation(self.seen.as_ref()) {
@@ -229,7 +255,7 @@ impl Known {
 
     /// The record to be written over what is there. If there is none, all is as it should be, and
     /// nothing is unsaved any more.
-    fn lacking(&mut self, there: &There, now: SystemTime) -> Option<Record> {
+    fn lacking(&mut self, there: &There, now: Moment) -> Option<Record> {
         if let Some(seen) = self.forgotten(there, now) {
             return Some(seen.clone());
         }
@@ -243,9 +269,9 @@ impl Known {
     }
 
     /// What the store had and has no more, unless somebody has logged in anew since.
-    fn forgotten(&self, there: &There, now: SystemTime) -> Option<&Record> {
+    fn forgotten(&self, there: &There, now: Moment) -> Option<&Record> {
         let seen = self.seen.as_ref()?;
-        let is_of_use = seen.keep_until().is_none_or(|end| now < end);
+        let is_of_use = seen.keep_until().is_none_or(|end| now.wall < end);
         let is_newer = Some(seen.generation()) > there.generation();
         let known = There::of(Some(seen.clone()))?.kept;
         (is_of_use && is_newer && known.knows_the_seeds_of(&there.kept)).then_some(seen)
@@ -264,7 +290,7 @@ impl Known {
 }
 
 impl Unsaved {
-    fn over(&self, there: &There, now: SystemTime) -> Option<Record> {
+    fn over(&self, there: &There, now: Moment) -> Option<Record> {
         match self {
             Self::Outcome { record, over } => there.is(over).then(|| record.clone()),
             Self::Undone { intent, before } => {

@@ -9,6 +9,7 @@
 //!                          turn: look again, note the intent, ask the source, write, give back
 //! ```
 
+mod ends;
 mod error;
 mod kept;
 mod memory;
@@ -28,7 +29,6 @@ use tokio::time::{error::Elapsed, sleep, timeout};
 pub use self::error::PossiblyRotated;
 use self::{
     error::SharedError,
-    kept::KeptToken,
     memory::{Memory, Unsaved},
     place::Place,
     there::There,
@@ -191,7 +191,7 @@ impl<S: TokenSource> Shared<S> {
                 Err(error) => return self.without_store(error, place, demand).await,
             };
             let now = self.settings.clock.now();
-            if let Some(token) = there.fitting(place, demand, now.wall) {
+            if let Some(token) = there.fitting(place, demand, now) {
                 return Ok(token);
             }
             if overdue.passed(now) {
@@ -221,7 +221,7 @@ impl<S: TokenSource> Shared<S> {
 
     /// What is in the store, once that knows what this process knows.
     async fn look(&self, place: &Place) -> Result<There, Lost> {
-        let now = self.settings.clock.now().wall;
+        let now = self.settings.clock.now();
         self.memory.look(&self.store, &place.key, now).await
     }
 
@@ -237,7 +237,7 @@ impl<S: TokenSource> Shared<S> {
             Lost::Unreadable(error) => return Err(error),
         };
         let now = self.settings.clock.now();
-        if let Some(token) = self.memory.known(place).fitting(place, demand, now.wall) {
+        if let Some(token) = self.memory.known(place, now).fitting(place, demand, now) {
             return Ok(token);
         }
         let may_fetch = self.settings.on_store_loss == OnStoreLoss::FetchAlone
@@ -248,18 +248,14 @@ impl<S: TokenSource> Shared<S> {
         }
         let entrusted = Entrusted::default();
         let token = self.ask(place, demand, &entrusted).await?;
-        let kept = KeptToken {
-            tag: place.tag,
-            token,
-            asked: now.wall,
-        };
+        let kept = self.memory.fetched(place, token, now);
         let unsaved = Unsaved::Token {
             token: kept.clone(),
             refresh_token: entrusted.brought(),
         };
         self.memory.set_unsaved(&place.key, unsaved);
         self.look_after(place);
-        Ok(kept.as_of(self.settings.clock.now().wall))
+        Ok(kept.as_of(self.settings.clock.now()))
     }
 
     /// One call of the source inside.

@@ -17,7 +17,7 @@ use super::{
     },
     Shared,
     error::{PossiblyRotated, SharedError},
-    kept::{KeptToken, Refresh},
+    kept::Refresh,
     memory::Unsaved,
     there::There,
     turn::{Effort, Stop, Turn},
@@ -41,7 +41,7 @@ impl<S: TokenSource> Turn<S> {
             return self.ask(there).await;
         };
         let (memory, key) = (&self.shared.memory, &self.place.key);
-        let since = self.now();
+        let since = self.now().wall;
         // Whatever a store that forgets may say.
         if memory.was_sent(key, &refresh_token) && !login.tolerates_replay {
             return Err(possibly_rotated(since, None));
@@ -75,11 +75,7 @@ impl<S: TokenSource> Turn<S> {
             // The intent stays: nobody must send this one again.
             return Err(possibly_rotated(since, outcome.err()));
         }
-        let outcome = outcome.map(|token| KeptToken {
-            tag: self.place.tag,
-            token,
-            asked,
-        });
+        let outcome = outcome.map(|token| self.kept(token, asked));
         if let Ok(kept) = &outcome {
             there = there.with(kept.clone());
         }

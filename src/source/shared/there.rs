@@ -1,12 +1,11 @@
 //! What was found at a place, and what is to stand there next.
 
-use std::time::SystemTime;
-
 use super::{
     kept::{Kept, KeptToken},
     place::Place,
 };
 use crate::{
+    clock::Moment,
     source::{
         Demand,
         token_store::{Record, next_generation},
@@ -59,7 +58,7 @@ impl There {
         &self,
         place: &Place,
         demand: Demand<'_>,
-        now: SystemTime,
+        now: Moment,
     ) -> Option<AccessToken> {
         let token = self.kept.token(place.tag)?.worth(now)?;
         let unwanted = [demand.rejected(), demand.held()];

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -164,8 +164,8 @@ impl<S: TokenSource> Turn<S> {
         }
     }
 
-    pub(super) fn now(&self) -> SystemTime {
-        self.shared.settings.clock.now().wall
+    pub(super) fn now(&self) -> Moment {
+        self.shared.settings.clock.now()
     }
 
     pub(super) fn demand(&self) -> Demand<'_> {
@@ -186,11 +186,7 @@ impl<S: TokenSource> Turn<S> {
             Err(error) => return self.last_second(&there, error).map_err(Stop::Failed),
         };
         let refresh_token = entrusted.brought();
-        let kept = KeptToken {
-            tag: self.place.tag,
-            token,
-            asked,
-        };
+        let kept = self.kept(token, asked);
         let unsaved = Unsaved::Token {
             token: kept.clone(),
             refresh_token: refresh_token.clone(),
@@ -221,6 +217,11 @@ impl<S: TokenSource> Turn<S> {
                 Ok(kept.as_of(self.now()))
             }
         }
+    }
+
+    /// A token that was asked for then, as it is kept.
+    pub(super) fn kept(&self, token: AccessToken, asked: Moment) -> KeptToken {
+        self.shared.memory.fetched(&self.place, token, asked)
     }
 
     /// Where the budget is spent, the token at hand is used to its end.
