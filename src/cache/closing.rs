@@ -24,10 +24,17 @@ impl Shared {
     pub(super) async fn close(self: &Arc<Self>) -> Result<(), TokenError> {
         self.check_not_in_flight()?;
         let mut ended = self.begin_to_close()?;
-        match ended.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(outcome)) => outcome.clone(),
-            Ok(None) | Err(_) => Err(TokenError::transient(FlightError::ClosingLost)),
-        }
+        let deadline = self.policy.deadline;
+        // The one who closes may be on a runtime that stands still.
+        let problem = match timeout(deadline, ended.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => match &*outcome {
+                Some(outcome) => return outcome.clone(),
+                None => FlightError::ClosingLost,
+            },
+            Ok(Err(_)) => FlightError::ClosingLost,
+            Err(Elapsed { .. }) => FlightError::NotClosedInTime(deadline),
+        };
+        Err(TokenError::transient(problem))
     }
 
     /// From here on the cache is closed, whether or not somebody waits for the rest.

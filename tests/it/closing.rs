@@ -282,6 +282,32 @@ fn a_runtime_that_goes_down_while_closing_is_told() {
 }
 
 #[test]
+fn a_close_elsewhere_does_not_wait_for_a_runtime_that_stands_still() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let cache = TokenCache::builder(Source::revoking(Revoking::Hangs))
+        .deadline(secs(7))
+        .build();
+    let still = runtime();
+    still.block_on(async {
+        let closing = timeout(secs(1), cache.close());
+        closing.await.unwrap_err();
+    });
+    runtime().block_on(async {
+        let closing = Instant::now();
+        let error = timeout(secs(100), cache.close()).await.unwrap();
+        assert!(error.unwrap_err().is_transient());
+        assert_eq!(closing.elapsed(), secs(7));
+    });
+    drop(still);
+}
+
+#[test]
 fn a_source_that_closes_the_cache_it_serves_is_told_so() {
     paused(async {
         let cache: Arc<Mutex<Option<TokenCache>>> = Arc::default();
