@@ -3,7 +3,7 @@
 //! Always with the lock released: a runtime that is being shut down drops a task at once, and a
 //! task's last act takes the lock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -64,9 +64,14 @@ impl Shared {
         let Some(times) = token.times else {
             return Then::Relieve(state.keeper.take());
         };
-        let due = match state.backoff.pausing(now.mono) {
-            Some(failing) => now.after(failing.retry_at.saturating_duration_since(now.mono)),
-            None => times.due,
+        let pause = match state.backoff.pausing(now.mono) {
+            Some(failing) => failing.retry_at.saturating_duration_since(now.mono),
+            None => Duration::ZERO,
+        };
+        // A failure brings no renewal forward: somebody may have wished one long before.
+        let due = match times.due.remaining(now) < pause {
+            true => now.after(pause),
+            false => times.due,
         };
         let id = state.next_task();
         let relieved = state.keeper.replace(Keeper { id, task: None });

@@ -146,6 +146,29 @@ fn a_fresh_token_that_is_refused_is_replaced_once() {
     });
 }
 
+#[test]
+fn a_wish_that_fails_brings_no_renewal_forward() {
+    paused(async {
+        let (ledger, source) = scripted(|call| async move {
+            match call {
+                2 => Err(TokenError::transient("down")),
+                _ => Ok(token(call, secs(3600))),
+            }
+        });
+        let cache = TokenCache::from(source);
+        cache.ready().await.unwrap();
+        let api = Api::accepting(|_| true);
+        let client = api.behind(&cache);
+        send(&client, fresh()).await.unwrap_err();
+        for _ in 0..10 {
+            advance(secs(60)).await;
+            settle().await;
+            assert_eq!(send(&client, request(ORIGIN)).await.unwrap(), 200);
+        }
+        assert_eq!(ledger.calls(), 2);
+    });
+}
+
 /// What a renewal under way brings was asked for before the wish, of a source that may cache.
 #[test]
 fn a_wish_in_the_middle_of_a_renewal_asks_again_after_it() {
