@@ -111,8 +111,8 @@ impl fmt::Display for FlightError {
             Self::ArrivedExpired { lifetime } => write!(
                 f,
                 "the token arrived expired: it lives {lifetime:?} from when it was asked for, and \
-                 the answer took about as long; ask the authorization server's operator for \
-                 longer-lived tokens"
+                 the answer took about as long, or the clock was set meanwhile; if it comes again, ask \
+                 the authorization server's operator for longer-lived tokens"
             ),
             Self::NoRuntime => f.write_str(
                 "no Tokio runtime to fetch a token on: call from within one (tokio::main, \

@@ -18,6 +18,8 @@ pub(super) enum Lack {
     ControlCharacter,
     /// The login brought none, and its access token is over.
     NotSent,
+    /// The login brought none, and a store keeps nothing else.
+    NothingToShare,
     /// The login brought none, and its access token has another scope.
     OtherScope,
     /// It was revoked.
@@ -40,6 +42,11 @@ impl fmt::Display for NoRefreshToken {
                  it: log in again; for one that lasts, ask for the scope offline_access (or what \
                  the server calls it), and let the client have refresh tokens"
             }
+            Lack::NothingToShare => {
+                "the server sent no refresh token with the login, so there is nothing that processes \
+                 could share: use it without .shared(…), or, for one, ask for the scope \
+                 offline_access (or what the server calls it), and let the client have refresh tokens"
+            }
             Lack::OtherScope => {
                 "the server sent no refresh token with the login, so there is only its access \
                  token, and none with another scope or resource: leave out .scope(…) and \
@@ -52,9 +59,16 @@ impl fmt::Display for NoRefreshToken {
 
 impl Error for NoRefreshToken {}
 
-/// Why a new pair of tokens isn't kept yet.
+/// A new pair of tokens isn't kept yet by the hook.
 #[derive(Debug)]
-pub(super) enum RotationError {
+pub(super) struct RotationError {
+    pub(super) problem: HookProblem,
+    /// A store keeps it, whatever the hook does.
+    pub(super) is_stored: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum HookProblem {
     Failed(BoxError),
     Panicked,
     TimedOut(Duration),
@@ -63,25 +77,27 @@ pub(super) enum RotationError {
 impl fmt::Display for RotationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("there is a new refresh token, but the on_rotation hook didn't keep it: ")?;
-        match self {
-            Self::Failed(cause) => write!(f, "{cause}")?,
-            Self::Panicked => f.write_str(
+        match &self.problem {
+            HookProblem::Failed(cause) => write!(f, "{cause}")?,
+            HookProblem::Panicked => f.write_str(
                 "it panicked, and its message went to the panic hook (standard error by default)",
             )?,
-            Self::TimedOut(limit) => write!(f, "it took longer than {limit:?}")?,
+            HookProblem::TimedOut(limit) => write!(f, "it took longer than {limit:?}")?,
         }
-        f.write_str(
+        f.write_str(if self.is_stored {
+            "; the store has it, and the login goes on: mend what the hook writes to"
+        } else {
             "; the next call for a token calls it again: mend what it writes to before the \
-             program ends, or a new login is needed",
-        )
+             program ends, or a new login is needed"
+        })
     }
 }
 
 impl Error for RotationError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Failed(cause) => Some(&**cause),
-            Self::Panicked | Self::TimedOut(_) => None,
+        match &self.problem {
+            HookProblem::Failed(cause) => Some(&**cause),
+            HookProblem::Panicked | HookProblem::TimedOut(_) => None,
         }
     }
 }

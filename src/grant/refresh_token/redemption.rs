@@ -177,7 +177,7 @@ impl Shared {
         let (token, refresh_token) = redeemed?;
         if let (Some(hook), Some(refresh_token)) = (self.hook(), refresh_token) {
             let token = token.clone();
-            let hand_over = async move { rotation::hand_over(refresh_token, token, &hook).await };
+            let hand_over = async move { rotation::tell(refresh_token, token, &hook).await };
             entrusted.do_afterwards(Box::pin(hand_over));
         }
         Ok(token)
@@ -191,7 +191,7 @@ impl Shared {
         let Some(refresh_token) = entrusted.refresh_token() else {
             return Err(lack(match self.first {
                 Some(_) => Lack::Empty,
-                None => Lack::NotSent,
+                None => Lack::NothingToShare,
             }));
         };
         check(refresh_token).map_err(lack)?;

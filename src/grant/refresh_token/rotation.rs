@@ -4,7 +4,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{error::Elapsed, timeout};
 
-use super::{error::RotationError, holding::Pair};
+use super::{
+    error::{HookProblem, RotationError},
+    holding::Pair,
+};
 use crate::{
     secret::SecretString,
     source::{BoxError, Panicked, TokenError, caught},
@@ -51,12 +54,15 @@ impl fmt::Debug for Rotation {
 
 /// Hands the pair to the hook, and waits until it is kept.
 pub(super) async fn keep(pair: &Pair, hook: &Hook) -> Result<(), TokenError> {
-    let refresh_token = pair.refresh_token.clone();
-    hand_over(refresh_token, pair.granted.token.clone(), hook).await
+    let rotation = Rotation {
+        refresh_token: pair.refresh_token.clone(),
+        access_token: pair.granted.token.clone(),
+    };
+    hand_over(rotation, hook, false).await
 }
 
 /// The same for a pair that a store keeps.
-pub(super) async fn hand_over(
+pub(super) async fn tell(
     refresh_token: SecretString,
     access_token: AccessToken,
     hook: &Hook,
@@ -65,13 +71,17 @@ pub(super) async fn hand_over(
         refresh_token,
         access_token,
     };
+    hand_over(rotation, hook, true).await
+}
+
+async fn hand_over(rotation: Rotation, hook: &Hook, is_stored: bool) -> Result<(), TokenError> {
     // A hook may panic before there is a future to poll.
     let keeping = async { hook(rotation).await };
     let problem = match caught(timeout(HOOK_LIMIT, keeping)).await {
         Ok(Ok(Ok(()))) => return Ok(()),
-        Ok(Ok(Err(cause))) => RotationError::Failed(cause),
-        Ok(Err(Elapsed { .. })) => RotationError::TimedOut(HOOK_LIMIT),
-        Err(Panicked) => RotationError::Panicked,
+        Ok(Ok(Err(cause))) => HookProblem::Failed(cause),
+        Ok(Err(Elapsed { .. })) => HookProblem::TimedOut(HOOK_LIMIT),
+        Err(Panicked) => HookProblem::Panicked,
     };
-    Err(TokenError::transient(problem))
+    Err(TokenError::transient(RotationError { problem, is_stored }))
 }

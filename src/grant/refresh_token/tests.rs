@@ -148,6 +148,14 @@ async fn a_login_without_a_refresh_token_serves_until_it_is_over_and_says_what_t
 }
 
 #[tokio::test]
+async fn a_login_without_a_refresh_token_has_nothing_to_share() {
+    let (source, _) = login(None, Some(HOUR));
+    let shared = source.shared(crate::store::Memory::new()).named("alice");
+    let error = shared.token(Demand::default()).await.unwrap_err();
+    assert!(error.to_string().contains("without .shared("), "{error}");
+}
+
+#[tokio::test]
 async fn a_login_without_a_refresh_token_serves_no_clone_that_asks_for_another_scope() {
     let (source, log) = login(None, Some(HOUR));
     for other in [
