@@ -150,60 +150,90 @@ impl fmt::Display for EndpointError {
 }
 
 /// What the server did by refusing, and what to do about it.
-fn judged(status: StatusCode, code: Option<&str>) -> (&'static str, &'static str) {
-    match (code, status.as_u16()) {
-        _ if may_pass(status, code) => (
+type Judgement = (&'static str, &'static str);
+
+fn judged(status: StatusCode, code: Option<&str>) -> Judgement {
+    if may_pass(status, code) {
+        return (
             "can't serve requests now",
             "trying again later may help; if it lasts, ask its operator",
-        ),
-        (Some("invalid_client"), _) | (None, 401) => (
+        );
+    }
+    code.and_then(|code| by_code(code, status))
+        .unwrap_or_else(|| by_status(status, code.is_some()))
+}
+
+const CLIENT_REFUSED: Judgement = (
+    "refused the client",
+    "check the client id, its secret, key or certificate, and the method (ClientAuth)",
+);
+
+const REQUEST_REFUSED: Judgement = (
+    "refused the request",
+    "check the grant, the scope and the parameters (.param)",
+);
+
+/// For the codes of RFC 6749 §5.2 and its kin, which mean the same whatever the status is.
+fn by_code(code: &str, status: StatusCode) -> Option<Judgement> {
+    Some(match code {
+        // The second is GitHub's.
+        "invalid_client" | "incorrect_client_credentials" => CLIENT_REFUSED,
+        // Keycloak says so of a wrong secret.
+        "unauthorized_client" if status == StatusCode::UNAUTHORIZED => (
             "refused the client",
-            "check the client id, its secret, key or certificate, and the method (ClientAuth)",
+            "check the client id, its secret, key or certificate, and whether the authorization \
+             server allows the client this grant",
         ),
-        // Some servers answer so to a wrong secret.
-        (None, 403) => (
-            "refused the client or its request",
-            "check the client id, its secret, key or certificate, and what the client may ask for, \
-             and from where",
-        ),
-        (Some("unauthorized_client"), _) => (
+        "unauthorized_client" => (
             "refused the client",
             "allow the client this grant at the authorization server",
         ),
-        (Some("unsupported_grant_type"), _) => (
+        "unsupported_grant_type" => (
             "refused the grant",
             "check the token endpoint's URL, and whether the server offers this grant",
         ),
-        (Some("invalid_grant"), _) => (
+        "invalid_grant" => (
             "refused the grant",
             "it is expired, revoked, used up or another client's: get a new one (for a refresh \
              token: log in again)",
         ),
-        (Some("invalid_scope"), _) => (
+        "invalid_request" => REQUEST_REFUSED,
+        "invalid_scope" => (
             "refused the scope",
             "check the scope, and which scopes the client may have",
         ),
-        (Some("invalid_target"), _) => (
+        "invalid_target" => (
             "refused the target",
             "check the parameters resource and audience",
         ),
         // RFC 7009 §2.2.1
-        (Some("unsupported_token_type"), _) => (
+        "unsupported_token_type" => (
             "refused to revoke the token",
             "it doesn't revoke tokens of this kind: they live until they expire",
         ),
-        (None, 404 | 405 | 410) => ("refused the request", "check the endpoint's URL"),
-        (None, 415) => (
+        _ => return None,
+    })
+}
+
+/// For an answer without a code, or with one of the server's own: some put the status' reason there.
+fn by_status(status: StatusCode, has_code: bool) -> Judgement {
+    match status.as_u16() {
+        401 => CLIENT_REFUSED,
+        // Some servers answer so to a wrong secret.
+        403 if !has_code => (
+            "refused the client or its request",
+            "check the client id, its secret, key or certificate, and what the client may ask for, \
+             and from where",
+        ),
+        404 | 405 | 410 => ("refused the request", "check the endpoint's URL"),
+        415 => (
             "refused the request",
             "check .encoding(…): it seems to take token requests in another form",
         ),
-        (None, _) => (
+        _ if has_code => REQUEST_REFUSED,
+        _ => (
             "refused the request",
             "check the endpoint's URL, the client's credentials, the parameters and .encoding(…)",
-        ),
-        (Some(_), _) => (
-            "refused the request",
-            "check the grant, the scope and the parameters (.param)",
         ),
     }
 }

@@ -175,6 +175,35 @@ fn a_refusal_says_who_must_do_what() {
 }
 
 #[test]
+fn the_status_counts_beside_a_code_that_says_less() {
+    const CLIENT: &str = "check the client id, its secret, key or certificate";
+    const GRANT: &str = "this grant";
+    const URL: &str = "check the endpoint's URL";
+    for (status, code, parts) in [
+        (401, "access_denied", &[CLIENT][..]),
+        (401, "Unauthorized", &[CLIENT]),
+        (401, "unauthorized_client", &[CLIENT, GRANT]),
+        (400, "unauthorized_client", &[GRANT]),
+        (400, "incorrect_client_credentials", &[CLIENT]),
+        (200, "incorrect_client_credentials", &[CLIENT]),
+        (404, "Not Found", &[URL]),
+        (405, "Method Not Allowed", &[URL]),
+        (410, "Gone", &[URL]),
+        (415, "Unsupported Media Type", &["check .encoding(…)"]),
+        (401, "invalid_grant", &["get a new one"]),
+        (401, "invalid_request", &["the parameters (.param)"]),
+        (404, "invalid_scope", &["check the scope"]),
+        (400, "access_denied", &["the parameters (.param)"]),
+    ] {
+        let body = format!(r#"{{"error":"{code}"}}"#);
+        let message = error(&answer(status, &[], body.as_bytes())).to_string();
+        for part in parts {
+            assert!(message.contains(part), "{status}: {message}");
+        }
+    }
+}
+
+#[test]
 fn an_error_wins_over_a_token_unless_it_says_nothing() {
     let with = |error: &str| {
         let body = format!(r#"{{"access_token":"a","error":{error}}}"#);
