@@ -132,13 +132,12 @@ mod tests {
 
     use super::{super::redact::Redactor, *};
 
-    #[tokio::test]
-    async fn a_port_that_does_not_speak_https_is_told_from_a_bad_certificate() {
+    /// What is said of a server that answers the handshake so.
+    async fn handshake_answered_by(answer: &'static [u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n";
             tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
                 .await
                 .unwrap();
@@ -149,8 +148,29 @@ mod tests {
         let failure = transport.send(request).await.err().unwrap();
         server.await.unwrap();
         let url = Arc::from("https://as.example/token");
-        let error = failure.at(&url, &Redactor::new([])).to_string();
+        failure.at(&url, &Redactor::new([])).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_port_that_does_not_speak_https_is_told_from_a_bad_certificate() {
+        let error = handshake_answered_by(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         assert!(error.contains("speaks https"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_the_handshake_speaks_https() {
+        // RFC 8446 §6: handshake_failure, protocol_version, unrecognized_name.
+        for alert in [
+            b"\x15\x03\x03\x00\x02\x02\x28",
+            b"\x15\x03\x03\x00\x02\x02\x46",
+            b"\x15\x03\x03\x00\x02\x02\x70",
+        ] {
+            let error = handshake_answered_by(alert).await;
+            assert!(!error.contains("speaks https"), "{error}");
+            for part in ["cipher suites", "host name", "ClientAuth::tls"] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -285,6 +285,11 @@ fn advice(error: Cause<'_>) -> &'static str {
     #[cfg(feature = "https-client")]
     match chain(error).find_map(tls) {
         Some(rustls::Error::InvalidCertificate(problem)) => return certificate_advice(problem),
+        Some(rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_)) => {
+            return "the TLS handshake failed: the server may want other versions or cipher suites \
+                    than rustls has (TLS 1.2 and 1.3), not know the host name, or want a client \
+                    certificate (ClientAuth::tls)";
+        }
         Some(_) => return "check that its port speaks https",
         None => {}
     }
