@@ -127,7 +127,8 @@ impl DeviceCode {
                     Some("authorization_pending") => pace.go_on(&error),
                     Some("slow_down") => pace.slow_down(&error),
                     Some("expired_token") => return Err(LoginError::Expired { lifetime }),
-                    Some("access_denied") => return Err(refused(error)),
+                    // The second is what Microsoft Entra says.
+                    Some("access_denied" | "authorization_declined") => return Err(refused(error)),
                     _ if error.is_transient() => pace.back_off(&error),
                     _ => return Err(error.into()),
                 },

@@ -243,7 +243,9 @@ impl fmt::Display for LoginError {
 fn advice(code: &str) -> &'static str {
     match code {
         _ if may_pass(code) => "trying again later may help; if it lasts, ask its operator",
-        "access_denied" => "the user or the server's policy said no: log in again to say yes",
+        "access_denied" | "authorization_declined" => {
+            "the user or the server's policy said no: log in again to say yes"
+        }
         "unauthorized_client" | "unsupported_response_type" => {
             "allow the client this grant at the authorization server"
         }

@@ -152,15 +152,19 @@ async fn a_server_that_cannot_answer_is_asked_less_often() {
 // rule 75
 #[tokio::test(start_paused = true)]
 async fn a_no_ends_it() {
-    let no = r#"{"error":"access_denied","error_description":"the user said no"}"#;
-    let server = Endpoint::replying([codes(), json(400, no)]);
-    let (polls, end, outcome) = polls(&server).await;
-    assert_eq!((polls, end), (vec![5.0], 5.0));
-    let error = outcome.unwrap_err();
-    assert!(matches!(error, LoginError::Refused { .. }), "{error:?}");
-    assert!(!error.is_transient());
-    assert!(error.to_string().contains("(the user said no)"), "{error}");
-    assert!(error.to_string().contains("log in again"), "{error}");
+    // The second is what Microsoft Entra says.
+    for code in ["access_denied", "authorization_declined"] {
+        let no = format!(r#"{{"error":"{code}","error_description":"the user said no"}}"#);
+        let server = Endpoint::replying([codes(), json(400, no)]);
+        let (polls, end, outcome) = polls(&server).await;
+        assert_eq!((polls, end), (vec![5.0], 5.0));
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, LoginError::Refused { .. }), "{error:?}");
+        assert_eq!(error.oauth_code(), Some(code));
+        assert!(!error.is_transient());
+        assert!(error.to_string().contains("(the user said no)"), "{error}");
+        assert!(error.to_string().contains("log in again"), "{error}");
+    }
 
     // So does any other error that lasts, as it came.
     let server = Endpoint::replying([codes(), self::error("invalid_grant")]);
