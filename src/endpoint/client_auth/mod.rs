@@ -168,12 +168,13 @@ impl ClientAuth {
         match &self.0 {
             Method::Anonymous => Ok(()),
             _ if self.id().is_empty() => refuse("it is empty; is the setting missing?"),
+            // RFC 6749 appendix A.1.
+            _ if self.id().contains(char::is_control) => {
+                refuse("it has a control character, such as a line break at its end; trim it")
+            }
             // RFC 7617 §2: "a user-id containing a colon character is invalid".
             Method::BasicUnencoded { id, .. } if id.contains(':') => {
                 refuse("it has a colon, which Basic can't carry unencoded; use ClientAuth::basic")
-            }
-            Method::BasicUnencoded { id, .. } if id.contains(char::is_control) => {
-                refuse("it has a control character, such as a line break at its end; trim it")
             }
             #[cfg(feature = "jwt")]
             Method::Assertion(assertion) => assertion.check(issuer),

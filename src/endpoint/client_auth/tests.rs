@@ -121,9 +121,26 @@ fn an_id_that_basic_cannot_carry_unencoded_is_refused() {
             "{id:?}"
         );
     }
-    assert!(ClientAuth::basic("a:b\n", "x").check(None).is_ok());
+    assert!(ClientAuth::basic("a:b", "x").check(None).is_ok());
     assert!(ClientAuth::basic("", "x").check(None).is_err());
     assert!(ClientAuth::anonymous().check(None).is_ok());
+}
+
+// RFC 6749 appendix A.1
+#[test]
+fn an_id_with_a_line_break_is_none() {
+    for auth in [
+        ClientAuth::basic("id\n", "s"),
+        ClientAuth::basic_unencoded("id\n", "s"),
+        ClientAuth::post("id\n", "s"),
+        ClientAuth::none("id\n"),
+        ClientAuth::tls_by_transport("id\n"),
+        #[cfg(feature = "jwt")]
+        ClientAuth::client_secret_jwt("id\n", "s"),
+    ] {
+        let refused = auth.check(Some("https://as.example")).unwrap_err();
+        assert!(refused.to_string().contains("trim it"), "{refused}");
+    }
 }
 
 #[test]
