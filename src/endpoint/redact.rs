@@ -69,12 +69,13 @@ impl Redactor {
     }
 }
 
-/// What follows `secret` where it is spelled as in a URL (`%2F`, and `+` for a space) or as in a
-/// JSON text (`\/` or `\u002f`), all of it or in part.
+/// What follows `secret` where it is spelled as in a URL (`%2F`, and `+` for a space), as in a JSON
+/// text (`\/` or `\u002f`) or as in HTML (`&amp;`), all of it or in part.
 fn spelled<'a>(text: &'a str, secret: &str) -> Option<&'a str> {
     secret.chars().try_fold(text, |rest, next| {
         percent(rest, next)
             .or_else(|| escape(rest, next))
+            .or_else(|| reference(rest, next))
             .or_else(|| rest.strip_prefix(next))
             .or_else(|| rest.strip_prefix('+').filter(|_| next == ' '))
     })
@@ -103,6 +104,33 @@ fn escape(text: &str, spells: char) -> Option<&str> {
             .filter(|_| "\"\\/".contains(spells))
     };
     numbered.or_else(short)
+}
+
+/// HTML's character references: `&lt;`, `&#60;` or `&#x3c;`.
+fn reference(text: &str, spells: char) -> Option<&str> {
+    let (name, rest) = text.strip_prefix('&')?.split_once(';')?;
+    let number = match name.strip_prefix('#') {
+        None => return named(spells).contains(&name).then_some(rest),
+        Some(number) => number,
+    };
+    let (digits, radix) = match number.strip_prefix(['x', 'X']) {
+        Some(digits) => (digits, 16),
+        None => (number, 10),
+    };
+    let is_it = u32::from_str_radix(digits, radix) == Ok(spells.into()) && !digits.starts_with('+');
+    is_it.then_some(rest)
+}
+
+/// The names that escaping to HTML gives.
+fn named(character: char) -> &'static [&'static str] {
+    match character {
+        '&' => &["amp"],
+        '<' => &["lt"],
+        '>' => &["gt"],
+        '"' => &["quot"],
+        '\'' => &["apos"],
+        _ => &[],
+    }
 }
 
 /// What follows a number of `DIGITS` digits.
@@ -157,6 +185,23 @@ mod tests {
         }
         for other in ["%3", "%zz", r"\u00", r"\", "1%2F%2"] {
             assert!(!redactor.clean(other).contains("redacted"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_found_in_a_page_of_html() {
+        let redactor = knowing(&["p&ss<w0rd>'\"q"]);
+        for spelled in [
+            "p&amp;ss&lt;w0rd&gt;&apos;&quot;q",
+            "p&amp;ss&lt;w0rd&gt;&#39;&#34;q",
+            "p&#38;ss&#x3C;w0rd&#x3e;&#x27;&#x00022;&#113;",
+            "p&ss&lt;w0rd>'&quot;q",
+        ] {
+            let text = format!("<{spelled}>");
+            assert_eq!(redactor.clean(&text), "<[redacted]>", "{spelled}");
+        }
+        for other in ["p&amp", "p&#", "p&#;", "p&#x;", "p&#x26", "p&#+38;ss"] {
+            assert_eq!(redactor.clean(other), other);
         }
     }
 

@@ -130,10 +130,20 @@ impl Expectation<'_> {
         EndpointError::Refused {
             url: self.url.clone(),
             status: answer.status,
-            code: shown(code),
+            code: code.map(|code| self.shown_code(code)),
             description: shown(description).or_else(in_own_words),
             uri: shown(fields.and_then(|fields| text(&fields.error_uri))),
             retry_after: retry_after(&answer.headers, self.now),
+        }
+    }
+
+    /// Programs go by the code: one that is known stays whole where a short secret is a part of it,
+    /// and repeats nothing.
+    fn shown_code(&self, code: &str) -> String {
+        if KNOWN_CODES.contains(&code) {
+            code.to_owned()
+        } else {
+            self.secrets.clean(code)
         }
     }
 
@@ -199,6 +209,26 @@ fn essence(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next()?.trim())
 }
+
+/// RFC 6749 §4.1.2.1 and §5.2, RFC 7009 §2.2.1, RFC 8628 §3.5, RFC 8707 §2; and Entra's word for
+/// `access_denied`.
+const KNOWN_CODES: &[&str] = &[
+    "access_denied",
+    "authorization_declined",
+    "authorization_pending",
+    "expired_token",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_token_type",
+];
 
 #[cfg(test)]
 mod tests;

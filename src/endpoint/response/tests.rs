@@ -16,9 +16,17 @@ fn answer(status: u16, headers: &[(HeaderName, &str)], body: &[u8]) -> Answer {
 }
 
 fn judge(answer: &Answer, assume_lifetime: Option<Duration>) -> Result<AccessToken, TokenError> {
+    judge_knowing("s3cr3t", answer, assume_lifetime)
+}
+
+fn judge_knowing(
+    secret: &str,
+    answer: &Answer,
+    assume_lifetime: Option<Duration>,
+) -> Result<AccessToken, TokenError> {
     let expectation = Expectation {
         url: &Arc::from("https://as.example/token"),
-        secrets: &Redactor::new([SecretString::from(String::from("s3cr3t"))]),
+        secrets: &Redactor::new([SecretString::from(secret.to_owned())]),
         assume_lifetime,
         wrapped: &JsonPointer::parse("/data/0").unwrap(),
         now: UNIX_EPOCH,
@@ -200,6 +208,19 @@ fn the_status_counts_beside_a_code_that_says_less() {
         for part in parts {
             assert!(message.contains(part), "{status}: {message}");
         }
+    }
+}
+
+#[test]
+fn a_code_is_read_even_where_the_secret_is_a_part_of_it() {
+    for (sent, code) in [
+        ("invalid_grant", "invalid_grant"),
+        ("no_grant", "no_[redacted]"),
+    ] {
+        let body = format!(r#"{{"error":"{sent}"}}"#);
+        let answer = answer(400, &[], body.as_bytes());
+        let error = judge_knowing("grant", &answer, None).unwrap_err();
+        assert_eq!(error.oauth_code(), Some(code));
     }
 }
 
