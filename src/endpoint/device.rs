@@ -74,7 +74,7 @@ fn codes(fields: Fields) -> Result<DeviceAuthorization, &'static str> {
         Ok(code)
     };
     let device_code = code(fields.device_code, "it has no device_code")?;
-    let user_code = code(fields.user_code, "it has no user_code")?;
+    let user_code = code(fields.user_code.map(digits), "it has no user_code")?;
     let verification_uri = owned_text(fields.verification_uri)
         .or(owned_text(fields.verification_url))
         .ok_or("it has no verification_uri")?;
@@ -92,6 +92,14 @@ fn codes(fields: Fields) -> Result<DeviceAuthorization, &'static str> {
         expires_in: seconds(fields.expires_in).unwrap_or(DEFAULT_LIFETIME),
         interval: seconds(fields.interval).unwrap_or(DEFAULT_INTERVAL),
     })
+}
+
+/// Some servers send a code of digits as a number.
+fn digits(value: Value) -> Value {
+    match value.as_u64() {
+        Some(number) => Value::String(number.to_string()),
+        None => value,
+    }
 }
 
 /// What is unreadable isn't worth a failed login: polling by the defaults is.
@@ -167,13 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn a_user_code_may_be_a_number() {
+        let read = read(
+            r#"{"device_code":"d","user_code":123456,"verification_uri":"https://as.example/d"}"#,
+        );
+        assert_eq!(&*read.unwrap().user_code, "123456");
+    }
+
+    #[test]
     fn what_cannot_be_shown_is_refused() {
         for json in [
             "{}",
             r#"{"user_code":"u","verification_uri":"https://as.example/d"}"#,
             r#"{"device_code":"d","verification_uri":"https://as.example/d"}"#,
             r#"{"device_code":"d","user_code":"u"}"#,
-            r#"{"device_code":"d","user_code":7,"verification_uri":"https://as.example/d"}"#,
+            r#"{"device_code":"d","user_code":-7,"verification_uri":"https://as.example/d"}"#,
+            r#"{"device_code":7,"user_code":"u","verification_uri":"https://as.example/d"}"#,
             r#"{"device_code":"d","user_code":"\u001b[2J","verification_uri":"https://as.example/d"}"#,
             r#"{"device_code":"d","user_code":"\u202eu","verification_uri":"https://as.example/d"}"#,
             r#"{"device_code":"d","user_code":"u","verification_uri":"javascript:alert(1)"}"#,
