@@ -86,7 +86,8 @@ impl OAuthLayer {
     }
 
     /// A layer whose token travels wherever a request goes, redirects included; for a service
-    /// that reaches trusted servers only. A URI that says `http` is still refused.
+    /// that reaches trusted servers only. A URI that says `http` is still refused, unless it leads to
+    /// loopback.
     pub fn for_any_origin(tokens: impl Into<TokenCache>) -> Self {
         Self::to(Origins::Any, tokens.into())
     }

@@ -60,7 +60,9 @@ impl SigningKey {
         Self::new(Algorithm::ES256, pem.into())
     }
 
-    /// RSA with PKCS#1 v1.5 padding (RFC 7518 §3.3), 2048 to 4096 bits: taken by all servers.
+    /// RSA with PKCS#1 v1.5 padding (RFC 7518 §3.3), 2048 to 4096 bits: taken by most
+    /// servers, but for those of banks (FAPI), which want [`ps256`](Self::ps256) or
+    /// [`es256`](Self::es256).
     ///
     /// `openssl genrsa 2048` makes such a key.
     pub fn rs256(pem: impl Into<Secret>) -> Self {
