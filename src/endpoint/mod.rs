@@ -33,6 +33,7 @@ mod https;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod login;
+mod members;
 mod offered;
 mod pointer;
 mod redact;
@@ -194,8 +195,11 @@ impl TokenEndpoint {
 
     /// For what a grant asks of an answer besides.
     pub(crate) fn malformed(&self, problem: &'static str) -> TokenError {
-        let url = self.0.url.shown.clone();
-        TokenError::from(EndpointError::Malformed { url, problem })
+        TokenError::from(EndpointError::Malformed {
+            url: self.0.url.shown.clone(),
+            problem,
+            words: None,
+        })
     }
 }
 

@@ -115,11 +115,22 @@ impl fmt::Display for EndpointError {
                 status.as_u16(),
                 content_type.as_deref().unwrap_or("no content type")
             ),
-            Self::Malformed { url, problem } => write!(
-                f,
-                "{SERVER} {url} sent a token response that breaks RFC 6749 §5.1: {problem}; is \
-                 this the token endpoint's URL? If it is, tell the server's operator"
-            ),
+            Self::Malformed {
+                url,
+                problem,
+                words,
+            } => {
+                write!(
+                    f,
+                    "{SERVER} {url} sent a token response that breaks RFC 6749 §5.1: {problem}"
+                )?;
+                if let Some(words) = words {
+                    write!(f, ", but says: {words}")?;
+                }
+                f.write_str(
+                    "; is this the token endpoint's URL? If it is, tell the server's operator",
+                )
+            }
             Self::DeviceAuthorization {
                 url,
                 status,

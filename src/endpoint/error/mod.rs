@@ -151,13 +151,15 @@ pub enum EndpointError {
         content_type: Option<String>,
     },
     /// The answer lacks what a token response must have, or has it in another form. The operator's
-    /// turn.
+    /// turn, or the caller's by the server's words.
     #[non_exhaustive]
     Malformed {
         /// The URL of the request.
         url: Arc<str>,
         /// What is wrong with it.
         problem: &'static str,
+        /// What the server says in place of a token, in a `message` or the like.
+        words: Option<String>,
     },
     /// The answer is no device authorization response (RFC 8628 §3.2). The caller's or the
     /// operator's turn.

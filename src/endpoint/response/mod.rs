@@ -50,7 +50,7 @@ pub(super) struct Expectation<'a> {
 impl Expectation<'_> {
     pub(super) fn judge(&self, answer: &Answer) -> Result<TokenResponse, EndpointError> {
         match self.accepted(answer)? {
-            Some(fields) => self.granted(fields),
+            Some(fields) => self.granted(answer, fields),
             None => Err(EndpointError::NotATokenResponse {
                 url: self.url.clone(),
                 status: answer.status,
@@ -74,7 +74,7 @@ impl Expectation<'_> {
     }
 
     /// RFC 6749 §5.1.
-    fn granted(&self, fields: Fields) -> Result<TokenResponse, EndpointError> {
+    fn granted(&self, answer: &Answer, fields: Fields) -> Result<TokenResponse, EndpointError> {
         if fields.repeated {
             return Err(self.malformed("a parameter stands twice"));
         }
@@ -92,7 +92,7 @@ impl Expectation<'_> {
             Some(_) => return Err(self.malformed("token_type is no text")),
         }
         let token = match fields.access_token {
-            None | Some(Value::Null) => return Err(self.malformed(self.wrapped.no_token())),
+            None | Some(Value::Null) => return Err(self.without_token(answer)),
             Some(Value::String(token)) => AccessToken::bearer(token),
             Some(_) => return Err(self.malformed("access_token is no text")),
         };
@@ -126,7 +126,7 @@ impl Expectation<'_> {
     ) -> EndpointError {
         let shown = |value: Option<&str>| value.map(|text| self.secrets.clean(text));
         let description = fields.and_then(|fields| text(&fields.error_description));
-        let in_own_words = || words(&answer.body).map(|text| self.secrets.clean(&text));
+        let in_own_words = || self.words_in(answer);
         EndpointError::Refused {
             url: self.url.clone(),
             status: answer.status,
@@ -159,7 +159,20 @@ impl Expectation<'_> {
         EndpointError::Malformed {
             url: self.url.clone(),
             problem,
+            words: None,
         }
+    }
+
+    fn without_token(&self, answer: &Answer) -> EndpointError {
+        EndpointError::Malformed {
+            url: self.url.clone(),
+            problem: self.wrapped.no_token(),
+            words: self.words_in(answer),
+        }
+    }
+
+    fn words_in(&self, answer: &Answer) -> Option<String> {
+        words(text_of(answer)).map(|text| self.secrets.clean(&text))
     }
 }
 
@@ -182,8 +195,7 @@ pub(super) fn pointed_to(url: &str, answer: &Answer, secrets: &Redactor) -> Opti
 /// The parameters, whatever the answer says it is: servers label JSON as text and HTML. `None` if
 /// it is neither JSON nor a form.
 fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
-    let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
-    let body = body.unwrap_or(&answer.body).trim_ascii();
+    let body = text_of(answer);
     let labelled = |label| {
         essence(&answer.headers).is_some_and(|essence: &str| essence.eq_ignore_ascii_case(label))
     };
@@ -194,6 +206,12 @@ fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
     } else {
         Fields::from_json(body, wrapped)
     }
+}
+
+/// The body without a byte order mark, and without white space around it.
+fn text_of(answer: &Answer) -> &[u8] {
+    let body = answer.body.strip_prefix(b"\xef\xbb\xbf");
+    body.unwrap_or(&answer.body).trim_ascii()
 }
 
 /// The refresh token of a success, whatever else is wrong with that.

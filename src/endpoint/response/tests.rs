@@ -311,5 +311,25 @@ fn a_refusal_in_words_of_the_servers_own_is_shown_too() {
         let message = error(&answer(status, &[(CONTENT_TYPE, label)], body.as_bytes())).to_string();
         assert!(message.contains(part), "{message}");
     }
+    let marked = answer(400, &[], "\u{feff} {\"message\":\"no tenant\"}".as_bytes());
+    assert!(error(&marked).to_string().contains("no tenant"));
     assert!(malformed(r#"{"data":{"token":"a"}}"#).contains(".answer_at("));
+}
+
+#[test]
+fn a_success_without_a_token_says_why_in_the_servers_words() {
+    for body in [
+        r#"{"error":{"code":190,"message":"no tenant for s3cr3t"}}"#,
+        r#"{"success":false,"message":"no tenant for s3cr3t"}"#,
+        r#"{"errors":[{"message":"no tenant for s3cr3t"}]}"#,
+        r#"{"code":10014,"msg":"no tenant for s3cr3t"}"#,
+        r#"{"errcode":40013,"errmsg":"no tenant for s3cr3t"}"#,
+    ] {
+        let message = malformed(body);
+        assert!(message.contains("no tenant for [redacted]"), "{message}");
+        assert!(message.contains("no access_token"), "{message}");
+    }
+    // What brought something else than words isn't searched for them.
+    let twice = r#"{"access_token":"a","access_token":"b","message":"welcome"}"#;
+    assert!(!malformed(twice).contains("welcome"));
 }

@@ -1,32 +1,47 @@
-//! What a server says of a refusal in words of its own, where it doesn't use those of RFC 6749 §5.2.
+//! What a server says is wrong in words of its own, where it doesn't use those of RFC 6749 §5.2.
 
-use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::endpoint::members::Members;
 
 /// What people are told, if the body says it where others do. A text without such a place isn't
 /// shown: anything may stand in it, a token as well.
 pub(super) fn words(body: &[u8]) -> Option<String> {
-    let answer: Value = serde_json::from_slice(body).ok()?;
-    let places = [
-        Some(&answer),
-        answer.get("error"),
-        answer.pointer("/errors/0"),
-    ];
-    places.into_iter().flatten().find_map(said)
+    let answer = Members::of(serde_json::from_slice(body).ok()?)?;
+    said(&answer)
+        .or_else(|| said(&Members::of(answer.get("error")?)?))
+        .or_else(|| first_of(answer.get("errors")?))
 }
 
-fn said(place: &Value) -> Option<String> {
-    const NAMES: [&str; 7] = [
+fn said(place: &Members<'_>) -> Option<String> {
+    const NAMES: [&str; 10] = [
         "error_description",
         "message",
+        "msg",
+        "errmsg",
         "description",
         "detail",
         "errorSummary",
         "error_message",
+        "reason",
         "title",
     ];
-    let named = NAMES.iter().find_map(|name| place.get(name)?.as_str());
-    let text = named.filter(|text| !text.is_empty())?;
-    Some(text.to_owned())
+    let named = |name: &&str| text(place.get(name)?);
+    NAMES.iter().find_map(named).filter(|text| !text.is_empty())
+}
+
+/// The first of several errors, each an object or a text.
+fn first_of(errors: &RawValue) -> Option<String> {
+    let errors: Vec<&RawValue> = serde_json::from_str(errors.get()).ok()?;
+    let first = errors.first()?;
+    match Members::of(first) {
+        Some(error) => said(&error),
+        None => text(first).filter(|text| !text.is_empty()),
+    }
+}
+
+fn text(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
 }
 
 #[cfg(test)]
@@ -53,6 +68,11 @@ mod tests {
                 Some("first"),
             ),
             (r#"{"errorSummary":"Invalid value"}"#, Some("Invalid value")),
+            (r#"{"code":7,"msg":"no tenant"}"#, Some("no tenant")),
+            (r#"{"errcode":7,"errmsg":"no tenant"}"#, Some("no tenant")),
+            (r#"{"error":"x","reason":"no tenant"}"#, Some("no tenant")),
+            (r#"{"errors":["first","second"]}"#, Some("first")),
+            (r#""no tenant""#, None),
             (r#"{"message":"","detail":7}"#, None),
             (r#"{"message":{"a":1}}"#, None),
             ("[]", None),
