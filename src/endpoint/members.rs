@@ -14,11 +14,21 @@ impl<'a> Members<'a> {
         serde_json::from_str(value.get()).ok()
     }
 
+    /// `None` if there is no such member.
+    pub(super) fn only(&self, name: &str) -> Result<Option<&'a RawValue>, Twice> {
+        let value = self.0.get(name).copied();
+        value.map(|value| value.ok_or(Twice)).transpose()
+    }
+
     /// `None` if there is no such member, or more than one.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.get(name).copied().flatten()
     }
 }
+
+/// A member stands twice.
+#[derive(Debug, PartialEq)]
+pub(super) struct Twice;
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

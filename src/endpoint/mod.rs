@@ -33,6 +33,7 @@ mod https;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod login;
+mod lossy;
 mod members;
 mod offered;
 mod pointer;

@@ -1,8 +1,8 @@
 //! Where in an answer the token is, for servers that wrap it (RFC 6901).
 
-use std::collections::HashMap;
-
 use serde_json::value::RawValue;
+
+use super::members::{Members, Twice};
 
 /// A JSON pointer, taken apart; the empty one leads to the whole answer.
 #[derive(Debug, Default)]
@@ -41,26 +41,29 @@ impl JsonPointer {
     }
 
     /// What it leads to, as it stands in `body`; `None` if there is nothing, or no step to take.
-    pub(super) fn follow<'a>(&self, body: &'a [u8]) -> Option<&'a RawValue> {
+    pub(super) fn follow<'a>(&self, body: &'a [u8]) -> Result<Option<&'a RawValue>, Twice> {
         if self.0.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let whole: &RawValue = serde_json::from_slice(body).ok()?;
-        self.0.iter().try_fold(whole, step)
+        let mut found = serde_json::from_slice(body).ok();
+        for name in &self.0 {
+            let Some(from) = found else { break };
+            found = step(from, name)?;
+        }
+        Ok(found)
     }
 }
 
-fn step<'a>(from: &'a RawValue, name: &String) -> Option<&'a RawValue> {
+fn step<'a>(from: &'a RawValue, name: &str) -> Result<Option<&'a RawValue>, Twice> {
     if let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(from.get()) {
         // RFC 6901 §4: no leading zeros, no signs.
-        let index = name.parse::<usize>().ok()?;
-        return list
-            .get(index)
-            .filter(|_| index.to_string() == *name)
-            .copied();
+        let index = name.parse().ok().filter(|i: &usize| i.to_string() == name);
+        return Ok(index.and_then(|index| list.get(index).copied()));
     }
-    let object: HashMap<String, &RawValue> = serde_json::from_str(from.get()).ok()?;
-    object.get(name).copied()
+    match Members::of(from) {
+        Some(members) => members.only(name),
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +74,7 @@ mod tests {
         let pointer = JsonPointer::parse(pointer).unwrap();
         pointer
             .follow(body.as_bytes())
+            .unwrap()
             .map(|found| found.get().to_owned())
     }
 
@@ -92,6 +96,7 @@ mod tests {
         ] {
             assert_eq!(follow(pointer, body).as_deref(), found, "{pointer}");
         }
+        assert_eq!(follow("/1", "[7,8]").as_deref(), Some("8"));
         assert_eq!(follow("/a", "no json"), None);
     }
 

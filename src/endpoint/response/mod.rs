@@ -200,7 +200,7 @@ fn fields(answer: &Answer, wrapped: &JsonPointer) -> Option<Fields> {
         essence(&answer.headers).is_some_and(|essence: &str| essence.eq_ignore_ascii_case(label))
     };
     let form = labelled("application/x-www-form-urlencoded")
-        || (labelled("text/plain") && !body.starts_with(b"{"));
+        || (labelled("text/plain") && !matches!(body, [b'{' | b'[', ..]));
     if form {
         Some(Fields::from_form(body))
     } else {

@@ -317,6 +317,23 @@ fn a_refusal_in_words_of_the_servers_own_is_shown_too() {
 }
 
 #[test]
+fn words_in_another_character_set_are_shown_as_far_as_they_can_be_read() {
+    for (body, part) in [
+        (
+            b"{\"error\":\"invalid_grant\",\"error_description\":\"Ung\xfcltig\"}".as_slice(),
+            r"refused the grant: invalid_grant (Ung\u{fffd}ltig), HTTP 400;",
+        ),
+        (
+            b"{\"message\":\"Ung\xfcltig\"}",
+            r"refused the request: Ung\u{fffd}ltig, HTTP 400;",
+        ),
+    ] {
+        let message = error(&answer(400, &[], body)).to_string();
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn a_success_without_a_token_says_why_in_the_servers_words() {
     for body in [
         r#"{"error":{"code":190,"message":"no tenant for s3cr3t"}}"#,

@@ -2,12 +2,13 @@
 
 use serde_json::value::RawValue;
 
-use crate::endpoint::members::Members;
+use crate::endpoint::{lossy, members::Members};
 
 /// What people are told, if the body says it where others do. A text without such a place isn't
 /// shown: anything may stand in it, a token as well.
 pub(super) fn words(body: &[u8]) -> Option<String> {
-    let answer = Members::of(serde_json::from_slice(body).ok()?)?;
+    let body = lossy::utf8(body);
+    let answer = Members::of(serde_json::from_str(&body).ok()?)?;
     said(&answer)
         .or_else(|| said(&Members::of(answer.get("error")?)?))
         .or_else(|| first_of(answer.get("errors")?))
@@ -26,7 +27,7 @@ fn said(place: &Members<'_>) -> Option<String> {
         "reason",
         "title",
     ];
-    let named = |name: &&str| text(place.get(name)?);
+    let named = |name: &&str| lossy::string(place.get(name)?);
     NAMES.iter().find_map(named).filter(|text| !text.is_empty())
 }
 
@@ -36,12 +37,8 @@ fn first_of(errors: &RawValue) -> Option<String> {
     let first = errors.first()?;
     match Members::of(first) {
         Some(error) => said(&error),
-        None => text(first).filter(|text| !text.is_empty()),
+        None => lossy::string(first).filter(|text| !text.is_empty()),
     }
-}
-
-fn text(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
 }
 
 #[cfg(test)]
