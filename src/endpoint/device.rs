@@ -10,7 +10,7 @@ use super::{
     fields::Fields,
     response::Expectation,
     transport::Answer,
-    values::{lifetime, owned_text},
+    values::{content_coding, lifetime, owned_text},
 };
 use crate::{secret::SecretString, source::TokenError};
 
@@ -56,7 +56,10 @@ impl Expectation<'_> {
             problem,
         };
         fields
-            .ok_or("it is neither JSON nor a form")
+            .ok_or_else(|| match content_coding(&answer.headers) {
+                Some(_) => "it has a Content-Encoding, and only identity was asked for",
+                None => "it is neither JSON nor a form",
+            })
             .and_then(codes)
             .map_err(broken)
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use serde::{Serialize, Serializer};
@@ -91,14 +91,23 @@ impl TokenRequest {
         *request.extensions_mut() = self.extensions;
         let label = HeaderValue::from_static(label);
         request.headers_mut().insert(CONTENT_TYPE, label);
-        // Some servers answer with a form or with HTML when they aren't told.
-        let json = HeaderValue::from_static("application/json");
-        request.headers_mut().insert(ACCEPT, json);
+        accept_plain_json(request.headers_mut());
         if let Some(authorization) = self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
         request
     }
+}
+
+/// What an answer should be.
+pub(super) fn accept_plain_json(headers: &mut HeaderMap) {
+    // Some servers answer with a form or with HTML when they aren't told.
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    // RFC 9110 §12.5.3: without it, "any content coding is considered acceptable". The caller's own
+    // goes with a transport that decodes.
+    headers
+        .entry(ACCEPT_ENCODING)
+        .or_insert(HeaderValue::from_static("identity"));
 }
 
 const SECRET_PARAMS: &[&str] = &[
@@ -195,6 +204,17 @@ mod tests {
     async fn values_are_encoded_as_rfc_6749_appendix_b_shows() {
         let form = body(&[("k", " %&+\u{a3}\u{20ac}")], Encoding::Form).await;
         assert_eq!(form, "k=+%25%26%2B%C2%A3%E2%82%AC");
+    }
+
+    #[test]
+    fn an_answer_is_asked_for_without_a_coding_unless_the_caller_says_else() {
+        let own = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+        for (headers, expected) in [(HeaderMap::new(), "identity"), (own, "gzip")] {
+            let uri = Uri::from_static("/");
+            let request = TokenRequest::of([]).into_http(&uri, &headers, Encoding::Form);
+            let sent = request.headers().get_all(ACCEPT_ENCODING).iter();
+            assert_eq!(sent.collect::<Vec<_>>(), [expected]);
+        }
     }
 
     // rule 7

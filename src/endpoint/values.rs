@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, header::RETRY_AFTER};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, RETRY_AFTER},
+};
 use serde_json::Value;
 
 use crate::source::LONGEST_RETRY_AFTER;
@@ -72,6 +75,12 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
         date.duration_since(now).unwrap_or_default()
     };
     Some(delay.min(LONGEST_RETRY_AFTER))
+}
+
+/// RFC 9110 §8.4: the coding of an answer, which isn't undone, unless it is `identity`.
+pub(super) fn content_coding(headers: &HeaderMap) -> Option<&str> {
+    let coding = headers.get(CONTENT_ENCODING)?.to_str().ok()?.trim();
+    Some(coding).filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ async fn what_was_said_to_the_search_counts_for_token_requests() {
     let heard = server.heard();
     assert_eq!(heard[0].headers["x-api-key"], "hunter2-hunter2");
     assert!(heard[0].headers["x-api-key"].is_sensitive());
+    assert_eq!(heard[0].headers["accept-encoding"], "identity");
     let confidential = server
         .discover(ISSUER)
         .header("x-api-key", "hunter2-hunter2");

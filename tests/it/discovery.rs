@@ -45,7 +45,8 @@ async fn metadata_stands_where_rfc_8414_says() {
         let asked = &server.heard()[0];
         assert_eq!(asked.method, Method::GET);
         assert_eq!(asked.headers["accept"], "application/json");
-        assert_eq!(asked.headers.len(), 1, "and no secret: {:?}", asked.headers);
+        assert_eq!(asked.headers["accept-encoding"], "identity");
+        assert_eq!(asked.headers.len(), 2, "and no secret: {:?}", asked.headers);
         assert!(asked.body.is_empty());
     }
 }
@@ -303,7 +304,8 @@ mod on_the_wire {
         ];
         let address = peer.address;
         let expected = expected.map(|path| {
-            format!("GET {path} HTTP/1.1\r\naccept: application/json\r\nhost: {address}\r\n\r\n")
+            let accept = "accept: application/json\r\naccept-encoding: identity";
+            format!("GET {path} HTTP/1.1\r\n{accept}\r\nhost: {address}\r\n\r\n")
         });
         assert_eq!(peer.requests(), expected);
     }
@@ -374,4 +376,18 @@ mod on_the_wire {
         let error = both.await.unwrap_err();
         assert!(error.to_string().contains(".transport("), "{error}");
     }
+}
+
+#[tokio::test]
+async fn metadata_in_a_coding_that_is_not_read_is_named_so() {
+    let zipped = tower::service_fn(|_| async {
+        let answer = Response::builder().header("content-encoding", "gzip");
+        Ok::<_, Infallible>(answer.body(String::from("\u{1f}")).unwrap())
+    });
+    let found = TokenEndpoint::discover(ISSUER).transport(zipped).await;
+    let shown = found.unwrap_err().to_string();
+    assert!(
+        shown.contains("HTTP 200 in the Content-Encoding gzip"),
+        "{shown}"
+    );
 }

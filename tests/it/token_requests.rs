@@ -57,6 +57,7 @@ async fn a_token_request_has_these_bytes() {
         headers.sort();
         let mut expected = vec![
             "accept: application/json".to_owned(),
+            "accept-encoding: identity".to_owned(),
             "content-type: application/x-www-form-urlencoded".to_owned(),
             format!("content-length: {}", form.len()),
             format!("host: {}", peer.address),

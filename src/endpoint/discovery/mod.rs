@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header::ACCEPT};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
@@ -29,10 +29,11 @@ use super::{
     checks::{checked_headers, unshown},
     error::is_unavailable,
     redact::Redactor,
+    request::accept_plain_json,
     response::pointed_to,
     server::Told,
     transport::{Answer, Failure, Transport},
-    values::retry_after,
+    values::{content_coding, retry_after},
 };
 use crate::{clock::Clock, source::BoxError};
 
@@ -215,8 +216,7 @@ impl Search {
         };
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers.clone();
-        let json = HeaderValue::from_static("application/json");
-        request.headers_mut().insert(ACCEPT, json);
+        accept_plain_json(request.headers_mut());
         match self.transport.send(request).await {
             Ok(answer) => self.judge(url, &answer),
             Err(Failure::TooLarge(status)) => {
@@ -250,7 +250,14 @@ impl Search {
             return nothing(String::new());
         }
         let Some(document) = Document::parse(&answer.body) else {
-            return nothing(String::from(" with something that isn't a JSON object"));
+            let what = match content_coding(&answer.headers) {
+                Some(coding) => {
+                    let coding = self.secrets.clean(coding);
+                    format!(" in the Content-Encoding {coding}, which can't be read")
+                }
+                None => String::from(" with something that isn't a JSON object"),
+            };
+            return nothing(what);
         };
         let Some(found) = document.issuer() else {
             return nothing(String::from(" with JSON that names no issuer"));

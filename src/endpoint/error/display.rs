@@ -108,13 +108,25 @@ impl fmt::Display for EndpointError {
                 url,
                 status,
                 content_type,
-            } => write!(
-                f,
-                "{SERVER} {url} answered HTTP {} with {}, not a token response: is this the token \
-                 endpoint's URL?",
-                status.as_u16(),
-                content_type.as_deref().unwrap_or("no content type")
-            ),
+                content_encoding,
+            } => {
+                write!(
+                    f,
+                    "{SERVER} {url} answered HTTP {} with {}",
+                    status.as_u16(),
+                    content_type.as_deref().unwrap_or("no content type")
+                )?;
+                match content_encoding {
+                    Some(coding) => write!(
+                        f,
+                        " in the Content-Encoding {coding}, which can't be read: only identity was \
+                         asked for; mend the server, or decode it in the .transport(…)"
+                    ),
+                    None => {
+                        f.write_str(", not a token response: is this the token endpoint's URL?")
+                    }
+                }
+            }
             Self::Malformed {
                 url,
                 problem,

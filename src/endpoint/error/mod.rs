@@ -133,7 +133,7 @@ pub enum EndpointError {
         status: StatusCode,
         /// `error` (RFC 6749 §5.2).
         code: Option<String>,
-        /// `error_description`.
+        /// `error_description`, the server's own words, or why there are none to be read.
         description: Option<String>,
         /// `error_uri`.
         uri: Option<String>,
@@ -149,6 +149,8 @@ pub enum EndpointError {
         status: StatusCode,
         /// What the answer says it is.
         content_type: Option<String>,
+        /// Its `Content-Encoding`, if it isn't `identity`.
+        content_encoding: Option<String>,
     },
     /// The answer lacks what a token response must have, or has it in another form. The operator's
     /// turn, or the caller's by the server's words.

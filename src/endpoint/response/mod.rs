@@ -22,7 +22,7 @@ use super::{
     pointer::JsonPointer,
     redact::Redactor,
     transport::Answer,
-    values::{Unreadable, lifetime, owned_text, retry_after, scope, text},
+    values::{Unreadable, content_coding, lifetime, owned_text, retry_after, scope, text},
 };
 use crate::{secret::SecretString, token::AccessToken};
 
@@ -55,6 +55,7 @@ impl Expectation<'_> {
                 url: self.url.clone(),
                 status: answer.status,
                 content_type: essence(&answer.headers).map(|text| self.secrets.clean(text)),
+                content_encoding: self.coding_of(answer),
             }),
         }
     }
@@ -127,14 +128,24 @@ impl Expectation<'_> {
         let shown = |value: Option<&str>| value.map(|text| self.secrets.clean(text));
         let description = fields.and_then(|fields| text(&fields.error_description));
         let in_own_words = || self.words_in(answer);
+        let unread = || {
+            let coding = self.coding_of(answer).filter(|_| fields.is_none())?;
+            Some(format!(
+                "a body in the Content-Encoding {coding}, which can't be read"
+            ))
+        };
         EndpointError::Refused {
             url: self.url.clone(),
             status: answer.status,
             code: code.map(|code| self.shown_code(code)),
-            description: shown(description).or_else(in_own_words),
+            description: shown(description).or_else(in_own_words).or_else(unread),
             uri: shown(fields.and_then(|fields| text(&fields.error_uri))),
             retry_after: retry_after(&answer.headers, self.now),
         }
+    }
+
+    fn coding_of(&self, answer: &Answer) -> Option<String> {
+        content_coding(&answer.headers).map(|coding| self.secrets.clean(coding))
     }
 
     /// Programs go by the code: one that is known stays whole where a short secret is a part of it,

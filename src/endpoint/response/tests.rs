@@ -1,6 +1,9 @@
 use std::time::UNIX_EPOCH;
 
-use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{CONTENT_ENCODING, RETRY_AFTER},
+};
 use zeroize::Zeroizing;
 
 use super::*;
@@ -331,6 +334,30 @@ fn words_in_another_character_set_are_shown_as_far_as_they_can_be_read() {
         let message = error(&answer(400, &[], body)).to_string();
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn an_answer_in_a_coding_that_is_not_read_is_named_so() {
+    for (status, coding, named) in [
+        (200, "gzip", true),
+        (400, "br s3cr3t", true),
+        (200, "Identity", false),
+        (400, "", false),
+    ] {
+        let coded = answer(status, &[(CONTENT_ENCODING, coding)], b"\\x1f\\x8b\\x08\\0");
+        let message = error(&coded).to_string();
+        assert_eq!(message.contains("Content-Encoding"), named, "{message}");
+        let shown = coding.replace("s3cr3t", "[redacted]");
+        assert!(!named || message.contains(&shown), "{message}");
+    }
+    let read = answer(
+        200,
+        &[(CONTENT_ENCODING, "gzip")],
+        br#"{"access_token":"a"}"#,
+    );
+    assert!(judge(&read, None).is_ok(), "a transport has decoded it");
+    let read = answer(400, &[(CONTENT_ENCODING, "gzip")], br#"{"error":"a"}"#);
+    assert!(!error(&read).to_string().contains("gzip"));
 }
 
 #[test]
