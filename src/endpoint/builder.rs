@@ -13,7 +13,7 @@ use super::{
     carrier::Carrier,
     checks::{checked_headers, checked_params, unshown},
     pointer::JsonPointer,
-    server::Told,
+    server::{Known, Told},
     transport::Transport,
     url::{EndpointUrl, Kind},
 };
@@ -37,7 +37,7 @@ pub struct TokenEndpointBuilder {
 impl TokenEndpointBuilder {
     pub(super) fn new(url: String) -> Self {
         Self::of(Told {
-            endpoints: vec![(Kind::Token, url)],
+            by_hand: vec![(Kind::Token, url)],
             ..Told::default()
         })
     }
@@ -168,14 +168,16 @@ impl TokenEndpointBuilder {
             return Err(EndpointConfigError::NoTime);
         }
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
-        let (client_auth, url, server) = self.told.checked(client_auth, self.allow_plaintext)?;
+        let params = checked_params(self.params)?;
+        let (client_auth, url, server) =
+            self.told
+                .checked(client_auth, self.allow_plaintext, &params)?;
         client_auth.check(server.issuer.as_deref())?;
         let wrapped = JsonPointer::parse(&self.answer_at)
             .map_err(|problem| EndpointConfigError::AnswerAt { problem })?;
-        let params = checked_params(self.params)?;
         let mut unshown = unshown(&params, &self.headers);
         let asked = [&server.device_authorization, &server.revocation];
-        let asked = asked.into_iter().flatten().chain([&url]);
+        let asked = asked.into_iter().filter_map(Known::usable).chain([&url]);
         unshown.extend(asked.flat_map(EndpointUrl::values_in_query));
         let headers = checked_headers(self.headers)?;
         let transport = self.carrier.open_for(&client_auth, &url)?;
@@ -269,6 +271,41 @@ mod tests {
             "{message}"
         );
         assert!(!message.contains("hunter2"), "{message}");
+    }
+
+    // rules 3, 7
+    #[test]
+    fn a_parameter_in_the_urls_query_is_none_of_the_request() {
+        let at = |query: &str| {
+            let url = format!("https://as.example/token?{query}");
+            TokenEndpoint::builder(url).client_auth(ClientAuth::basic("i", "s"))
+        };
+        for (builder, key) in [
+            (at("x=1&grant_type=hunter2"), "grant_type"),
+            (at("client%5Fsecret=hunter2"), "client_secret"),
+            (at("scope="), "scope"),
+            (at("tenant=hunter2").param("tenant", "hunter2"), "tenant"),
+            (
+                at("").device_authorization_endpoint("https://as.example/d?client_id=hunter2"),
+                "client_id",
+            ),
+            (
+                at("").revocation_endpoint("https://as.example/r?token=hunter2"),
+                "token",
+            ),
+        ] {
+            let message = refusal(builder);
+            assert!(
+                message.contains(&format!("{key:?}")) && message.contains("query"),
+                "{message}"
+            );
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+        let unused = tower::service_fn(|_| async {
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        });
+        let fine = at("p=policy&audience=a").param("audience", "b");
+        assert!(fine.transport(unused).build().is_ok());
     }
 
     #[test]

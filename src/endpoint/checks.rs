@@ -6,7 +6,10 @@ use http::{
 };
 
 use super::{
-    EndpointConfigError, redact::SHORTEST_KEY, request::form_encoded, url::is_absolute_uri,
+    EndpointConfigError,
+    redact::SHORTEST_KEY,
+    request::form_encoded,
+    url::{EndpointUrl, Kind, is_absolute_uri},
 };
 use crate::secret::SecretString;
 
@@ -35,6 +38,32 @@ pub(super) fn checked_params(
         return Err(EndpointConfigError::Param { key, problem });
     }
     Ok(kept)
+}
+
+/// The same, for what stands in the query of the URL that `params` are sent to.
+pub(super) fn check_query(
+    kind: Kind,
+    url: &EndpointUrl,
+    params: &[(String, SecretString)],
+) -> Result<(), EndpointConfigError> {
+    let sent_there = |key: &str| match kind {
+        Kind::Issuer | Kind::Authorization => false,
+        Kind::Token | Kind::DeviceAuthorization => {
+            let once = !REPEATABLE_PARAMS.contains(&key);
+            OWN_PARAMS.contains(&key) || (once && params.iter().any(|(other, _)| other == key))
+        }
+        Kind::Revocation => REVOCATION_PARAMS.contains(&key),
+    };
+    let query = url.uri.query().unwrap_or_default();
+    let mut keys = form_urlencoded::parse(query.as_bytes()).map(|(key, _)| key);
+    match keys.find(|key| sent_there(key)) {
+        Some(key) => Err(EndpointConfigError::Param {
+            key: key.into_owned(),
+            problem: "it stands in the query of the endpoint's URL, and RFC 6749 §3.2 forbids it \
+                      twice; take it out there",
+        }),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn checked_headers(
@@ -92,6 +121,16 @@ const OWN_PARAMS: &[&str] = &[
     "actor_token",
     "actor_token_type",
     "requested_token_type",
+];
+
+/// What a revocation sends (RFC 7009 §2.1).
+const REVOCATION_PARAMS: &[&str] = &[
+    "token",
+    "token_type_hint",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
 ];
 
 /// RFC 8707 §2: "Multiple resource parameters MAY be used"; RFC 8693 §2.1 says so of `audience`.

@@ -35,7 +35,7 @@ impl TokenEndpoint {
         params: &[(&str, &str)],
     ) -> Result<Option<DeviceAuthorization>, TokenError> {
         let endpoint = &*self.0;
-        let Some(url) = &endpoint.server.device_authorization else {
+        let Some(url) = endpoint.server.device_authorization.url()? else {
             return Ok(None);
         };
         // RFC 8628 §3.1 requires it only of clients that don't authenticate; some servers, of all.

@@ -3,12 +3,13 @@
 use http::Uri;
 
 use super::{TokenEndpoint, redact::Redactor};
-use crate::secret::SecretString;
+use crate::{secret::SecretString, source::TokenError};
 
 impl TokenEndpoint {
     /// Where users log in (RFC 6749 §3.1), if it is known.
-    pub(crate) fn authorization_endpoint(&self) -> Option<&Uri> {
-        Some(&self.0.server.authorization.as_ref()?.uri)
+    pub(crate) fn authorization_endpoint(&self) -> Result<Option<&Uri>, TokenError> {
+        let known = self.0.server.authorization.url()?;
+        Ok(known.map(|url| &url.uri))
     }
 
     pub(crate) fn client_id(&self) -> &str {

@@ -36,7 +36,7 @@ impl TokenEndpoint {
     /// The extra parameters of token requests don't go along: they say what to grant.
     pub(crate) async fn revoke(&self, token: &str, kind: TokenKind) -> Result<(), TokenError> {
         let endpoint = &*self.0;
-        let Some(url) = &endpoint.server.revocation else {
+        let Some(url) = endpoint.server.revocation.url()? else {
             return Ok(());
         };
         let params = [("token", token), ("token_type_hint", kind.hint())];

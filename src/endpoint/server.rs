@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::{
     ClientAuth, EndpointConfigError,
+    checks::check_query,
     offered::Offered,
     url::{EndpointUrl, Kind},
 };
+use crate::{secret::SecretString, source::TokenError};
 
 /// Members of the server's metadata (RFC 8414 §2), given by hand or discovered.
-#[derive(Default)]
 pub(super) struct Server {
     /// The issuer identifier, byte for byte.
     pub(super) issuer: Option<String>,
@@ -17,23 +18,48 @@ pub(super) struct Server {
     /// names the issuer.
     pub(super) iss_in_response: bool,
     /// `authorization_endpoint` (RFC 6749 §3.1).
-    pub(super) authorization: Option<EndpointUrl>,
+    pub(super) authorization: Known,
     /// `device_authorization_endpoint` (RFC 8628 §3.1).
-    pub(super) device_authorization: Option<EndpointUrl>,
+    pub(super) device_authorization: Known,
     /// `revocation_endpoint` (RFC 7009 §2).
-    pub(super) revocation: Option<EndpointUrl>,
+    pub(super) revocation: Known,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |url: &Option<EndpointUrl>| url.as_ref().map(|url| url.shown.clone());
         f.debug_struct("Server")
             .field("issuer", &self.issuer)
             .field("iss_in_response", &self.iss_in_response)
-            .field("authorization", &shown(&self.authorization))
-            .field("device_authorization", &shown(&self.device_authorization))
-            .field("revocation", &shown(&self.revocation))
+            .field("authorization", &self.authorization)
+            .field("device_authorization", &self.device_authorization)
+            .field("revocation", &self.revocation)
             .finish()
+    }
+}
+
+/// An endpoint that not every client uses. One of the metadata that can't be used is the error of
+/// who asks there, and of nobody else.
+pub(super) struct Known(Result<Option<EndpointUrl>, TokenError>);
+
+impl Known {
+    pub(super) fn url(&self) -> Result<Option<&EndpointUrl>, TokenError> {
+        match &self.0 {
+            Ok(url) => Ok(url.as_ref()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+
+    pub(super) fn usable(&self) -> Option<&EndpointUrl> {
+        self.0.as_ref().ok()?.as_ref()
+    }
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Ok(url) => url.as_ref().map(|url| &url.shown).fmt(f),
+            Err(error) => error.fmt(f),
+        }
     }
 }
 
@@ -41,7 +67,9 @@ impl fmt::Debug for Server {
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) issuer: Option<String>,
-    pub(super) endpoints: Vec<(Kind, String)>,
+    /// Counts more than the metadata.
+    pub(super) by_hand: Vec<(Kind, String)>,
+    pub(super) listed: Vec<(Kind, String)>,
     /// `mtls_endpoint_aliases` (RFC 8705 §5).
     pub(super) mtls_aliases: Vec<(Kind, String)>,
     /// Unknown for a server that was described by hand.
@@ -50,12 +78,10 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// By hand, which counts more than the metadata.
+    /// By hand.
     pub(super) fn endpoint(&mut self, kind: Kind, url: String) {
-        for known in [&mut self.endpoints, &mut self.mtls_aliases] {
-            known.retain(|(other, _)| *other != kind);
-        }
-        self.endpoints.push((kind, url));
+        self.by_hand.retain(|(other, _)| *other != kind);
+        self.by_hand.push((kind, url));
     }
 
     /// The client authentication that both sides support, the token endpoint for it, and the rest
@@ -64,46 +90,71 @@ impl Told {
         self,
         client_auth: ClientAuth,
         allow_plaintext: bool,
+        params: &[(String, SecretString)],
     ) -> Result<(ClientAuth, EndpointUrl, Server), EndpointConfigError> {
         let client_auth = match &self.offered {
             Some(offered) => offered.agree(client_auth)?,
             None => client_auth,
         };
-        let parse = |kind, text: &str| {
-            let url = EndpointUrl::parse(kind, text, allow_plaintext)?;
-            if client_auth.has_certificate() && kind != Kind::Authorization && !url.is_https() {
-                return Err(url.refuse(
-                    kind,
-                    "it is plain http, in which ClientAuth::tls can't show a certificate; use \
-                     https",
-                ));
-            }
-            Ok(url)
+        let terms = Terms {
+            client_auth: &client_auth,
+            allow_plaintext,
+            params,
         };
-        let url_of = |wanted| {
-            // RFC 8705 §5: "an OAuth client intending to do mutual TLS [...] MUST use the alias URL
-            // of the endpoint within the "mtls_endpoint_aliases", when present, in preference to
-            // the endpoint URL of the same name at the top level of metadata."
-            let aliases: &[_] = if client_auth.is_tls() {
-                &self.mtls_aliases
-            } else {
-                &[]
-            };
-            let mut urls = aliases.iter().chain(&self.endpoints);
-            let text = urls.find_map(|(kind, text)| (*kind == wanted).then_some(text));
-            text.map(|text| parse(wanted, text)).transpose()
-        };
-        let token = match url_of(Kind::Token)? {
-            Some(url) => url,
-            None => parse(Kind::Token, "")?,
-        };
+        let by_hand = url_in(&self.by_hand, Kind::Token);
+        let token = by_hand.or(self.metadata_of(Kind::Token, &client_auth));
+        let token = terms.parse(Kind::Token, token.unwrap_or_default())?;
         let server = Server {
-            authorization: url_of(Kind::Authorization)?,
-            device_authorization: url_of(Kind::DeviceAuthorization)?,
-            revocation: url_of(Kind::Revocation)?,
+            authorization: self.known(Kind::Authorization, &terms)?,
+            device_authorization: self.known(Kind::DeviceAuthorization, &terms)?,
+            revocation: self.known(Kind::Revocation, &terms)?,
             issuer: self.issuer,
             iss_in_response: self.iss_in_response,
         };
         Ok((client_auth, token, server))
+    }
+
+    fn known(&self, kind: Kind, terms: &Terms<'_>) -> Result<Known, EndpointConfigError> {
+        if let Some(text) = url_in(&self.by_hand, kind) {
+            return Ok(Known(Ok(Some(terms.parse(kind, text)?))));
+        }
+        let listed = self.metadata_of(kind, terms.client_auth);
+        let listed = listed.map(|text| terms.parse(kind, text)).transpose();
+        Ok(Known(listed.map_err(TokenError::from)))
+    }
+
+    fn metadata_of(&self, kind: Kind, client_auth: &ClientAuth) -> Option<&str> {
+        // RFC 8705 §5: "an OAuth client intending to do mutual TLS [...] MUST use the alias URL
+        // of the endpoint within the "mtls_endpoint_aliases", when present, in preference to
+        // the endpoint URL of the same name at the top level of metadata."
+        let alias = url_in(&self.mtls_aliases, kind).filter(|_| client_auth.is_tls());
+        alias.or(url_in(&self.listed, kind))
+    }
+}
+
+fn url_in(endpoints: &[(Kind, String)], wanted: Kind) -> Option<&str> {
+    let found = endpoints.iter().find(|(kind, _)| *kind == wanted);
+    found.map(|(_, url)| &**url)
+}
+
+/// What an endpoint's URL must go with.
+struct Terms<'a> {
+    client_auth: &'a ClientAuth,
+    allow_plaintext: bool,
+    params: &'a [(String, SecretString)],
+}
+
+impl Terms<'_> {
+    fn parse(&self, kind: Kind, text: &str) -> Result<EndpointUrl, EndpointConfigError> {
+        let url = EndpointUrl::parse(kind, text, self.allow_plaintext)?;
+        let shows_certificate = self.client_auth.has_certificate() && kind != Kind::Authorization;
+        if shows_certificate && !url.is_https() {
+            return Err(url.refuse(
+                kind,
+                "it is plain http, in which ClientAuth::tls can't show a certificate; use https",
+            ));
+        }
+        check_query(kind, &url, self.params)?;
+        Ok(url)
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use tower_oauth::{
-    ClientAuth, ClientCredentials, Demand, EndpointConfigError, TokenEndpointBuilder, TokenSource,
+    AuthorizationCode, ClientAuth, ClientCredentials, Demand, DeviceCode, EndpointConfigError,
+    TokenCache, TokenEndpoint, TokenEndpointBuilder, TokenSource,
 };
 
 use crate::support::{
@@ -13,28 +14,85 @@ use crate::support::{
 // rule 24
 #[tokio::test]
 async fn endpoints_must_be_https_as_well() {
-    for (member, part) in [
-        ("token_endpoint", "token endpoint"),
-        ("revocation_endpoint", "revocation endpoint"),
-        ("authorization_endpoint", "authorization endpoint"),
-        (
-            "device_authorization_endpoint",
-            "device authorization endpoint",
-        ),
-    ] {
-        let document = with(json!({member: "http://as.example/x"}));
-        let server = Server::with([(FIRST, 200, document)]);
-        let builder = server.discover(ISSUER).await.unwrap();
-        let error = builder
-            .client_auth(ClientAuth::none("id"))
-            .build()
-            .unwrap_err();
-        assert!(
-            matches!(error, EndpointConfigError::Plaintext { .. }),
-            "{error}"
-        );
-        assert!(error.to_string().contains(part), "{error}");
+    let document = with(json!({"token_endpoint": "http://as.example/x"}));
+    let client = ClientAuth::none("id");
+    let error = built(document).await.client_auth(client).build();
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, EndpointConfigError::Plaintext { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("token endpoint"), "{error}");
+}
+
+/// A server of which an endpoint is `bad`, and a client that doesn't care.
+async fn with_a_bad(member: &str, bad: &str) -> (Server, TokenEndpoint) {
+    let document = with(json!({member: bad}));
+    let server = Server::with([(FIRST, 200, document)]);
+    let builder = server.discover(ISSUER).await.unwrap();
+    let client = ClientAuth::basic("id", "s");
+    let endpoint = builder.client_auth(client).build().unwrap();
+    (server, endpoint)
+}
+
+/// What using the endpoint ends in; nothing may be sent to it.
+async fn used(member: &str, server: &Server, endpoint: TokenEndpoint) -> String {
+    match member {
+        "authorization_endpoint" => {
+            let login = AuthorizationCode::new(endpoint, "https://app.example/callback");
+            login.start().unwrap_err().to_string()
+        }
+        "device_authorization_endpoint" => {
+            let login = DeviceCode::new(endpoint).login(|_| ()).await;
+            login.unwrap_err().to_string()
+        }
+        _ => {
+            let cache = TokenCache::from(ClientCredentials::new(endpoint));
+            cache.get().await.unwrap();
+            assert_eq!(server.heard().len(), 2);
+            cache.close().await.unwrap_err().to_string()
+        }
     }
+}
+
+const OTHERS: [(&str, &str); 3] = [
+    ("revocation_endpoint", "revocation endpoint"),
+    ("authorization_endpoint", "authorization endpoint"),
+    (
+        "device_authorization_endpoint",
+        "device authorization endpoint",
+    ),
+];
+
+// rule 24
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_one_fails_who_uses_it() {
+    for (member, name) in OTHERS {
+        for (bad, part) in [
+            ("http://as.example/x", ".allow_plaintext()"),
+            ("/relative", "it has no scheme"),
+        ] {
+            let (server, endpoint) = with_a_bad(member, bad).await;
+            let before = server.heard().len();
+            let error = used(member, &server, endpoint).await;
+            assert!(error.contains(name) && error.contains(part), "{error}");
+            let token_requests = usize::from(member == "revocation_endpoint");
+            assert_eq!(server.heard().len(), before + token_requests);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_url_is_none() {
+    for (member, name) in OTHERS {
+        let (_, endpoint) = with_a_bad(member, "").await;
+        assert!(!format!("{endpoint:?}").contains("Err"), "{name}");
+    }
+    // Said by hand, it may be a setting that is missing.
+    let by_hand = built(with(json!({}))).await.revocation_endpoint("");
+    let error = by_hand.client_auth(ClientAuth::none("id")).build();
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("revocation endpoint"), "{error}");
 }
 
 async fn built(document: String) -> TokenEndpointBuilder {

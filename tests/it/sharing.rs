@@ -453,7 +453,7 @@ async fn two_configurations_never_share_a_record() {
         of(source().scope("write")).await,
         of(source().resource("https://api.example/")).await,
         of(source().audience("https://api.example/")).await,
-        of(other(|builder| builder.param("tenant", "b"))).await,
+        of(other(|builder| builder.param("region", "b"))).await,
         of(other(|builder| builder.header("x-tenant", "b"))).await,
         of(other(|builder| builder.answer_at("/authed_user"))).await,
         of(other(|builder| {

@@ -99,10 +99,11 @@ impl Metadata {
     pub(super) fn into_told(self) -> Told {
         Told {
             issuer: Some(self.issuer),
-            endpoints: self.endpoints,
+            listed: self.endpoints,
             mtls_aliases: self.mtls_aliases,
             offered: Some(Offered::new(self.auth_methods, self.signing_algs)),
             iss_in_response: self.iss_in_response,
+            ..Told::default()
         }
     }
 }
@@ -117,6 +118,8 @@ fn endpoints_in(members: &Map<String, Value>) -> Result<Vec<(Kind, String)>, &'s
     for (kind, name) in ENDPOINTS {
         match present(members, name) {
             None => {}
+            // Some servers leave it empty in place of leaving it out.
+            Some(Value::String(url)) if url.is_empty() => {}
             Some(Value::String(url)) => endpoints.push((*kind, url.clone())),
             Some(_) => return Err("an endpoint is no text"),
         }

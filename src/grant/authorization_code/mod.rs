@@ -146,7 +146,7 @@ impl AuthorizationCode {
     /// redirect URI or a parameter can't be sent: the caller has to mend it. And if the operating
     /// system has no random numbers.
     pub fn start(&self) -> Result<PendingLogin, LoginError> {
-        let endpoint = self.endpoint.authorization_endpoint();
+        let endpoint = self.endpoint.authorization_endpoint()?;
         let endpoint = endpoint.ok_or(LoginError::NoEndpoint {
             endpoint: "authorization endpoint",
             advice: "give it to the endpoint by .authorization_endpoint(…)",
