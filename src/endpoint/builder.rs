@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::{
     ClientAuth, Encoding, EndpointConfigError, Inner, TokenEndpoint,
     carrier::Carrier,
-    checks::{checked_headers, checked_params, unshown},
+    checks::{check_token_types, checked_headers, checked_params, unshown},
     pointer::JsonPointer,
     server::{Known, Told},
     transport::Transport,
@@ -28,6 +28,7 @@ pub struct TokenEndpointBuilder {
     pub(super) headers: Vec<(String, SecretString)>,
     encoding: Encoding,
     answer_at: String,
+    token_types: Vec<String>,
     assume_lifetime: Option<Duration>,
     pub(super) timeout: Duration,
     pub(super) carrier: Carrier,
@@ -50,6 +51,7 @@ impl TokenEndpointBuilder {
             headers: Vec::new(),
             encoding: Encoding::Form,
             answer_at: String::new(),
+            token_types: Vec::new(),
             assume_lifetime: None,
             timeout: DEFAULT_TIMEOUT,
             carrier: Carrier::default(),
@@ -95,6 +97,29 @@ impl TokenEndpointBuilder {
     /// Where the pointer leads to nothing, as in most errors, the answer itself counts.
     pub fn answer_at(mut self, pointer: impl Into<String>) -> Self {
         self.answer_at = pointer.into();
+        self
+    }
+
+    /// Takes tokens of this type for bearer tokens, too; by default only those of the type `Bearer`
+    /// and those without a type are (RFC 6749 §7.1). Upper and lower case are the same.
+    ///
+    /// For a server whose documentation says that it calls its bearer tokens so, such as Apigee's
+    /// `BearerToken`. May be called again for more.
+    ///
+    /// ```
+    /// # #[cfg(feature = "https-client")] {
+    /// use tower_oauth::{ClientAuth, TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/oauth/token")
+    ///     .client_auth(ClientAuth::basic("client-id", "client-secret"))
+    ///     .token_type("BearerToken")
+    ///     .build()?;
+    /// # drop(endpoint);
+    /// # }
+    /// # Ok::<(), tower_oauth::EndpointConfigError>(())
+    /// ```
+    pub fn token_type(mut self, token_type: impl Into<String>) -> Self {
+        self.token_types.push(token_type.into());
         self
     }
 
@@ -168,6 +193,7 @@ impl TokenEndpointBuilder {
             return Err(EndpointConfigError::NoTime);
         }
         let client_auth = self.client_auth.ok_or(EndpointConfigError::NoClientAuth)?;
+        check_token_types(&self.token_types)?;
         let params = checked_params(self.params)?;
         let (client_auth, url, server) =
             self.told
@@ -190,6 +216,7 @@ impl TokenEndpointBuilder {
             unshown,
             encoding: self.encoding,
             wrapped,
+            token_types: self.token_types,
             assume_lifetime: self.assume_lifetime,
             timeout: self.timeout,
             transport,
@@ -234,6 +261,7 @@ impl fmt::Debug for TokenEndpointBuilder {
         f.debug_struct("TokenEndpointBuilder")
             .field("client_auth", &self.client_auth)
             .field("encoding", &self.encoding)
+            .field("token_types", &self.token_types)
             .field("assume_lifetime", &self.assume_lifetime)
             .field("timeout", &self.timeout)
             .field("allow_plaintext", &self.allow_plaintext)
@@ -324,6 +352,18 @@ mod tests {
             let message = refusal(builder().header(name, value));
             assert!(
                 message.contains(name) && !message.contains("hunter2"),
+                "{message}"
+            );
+        }
+    }
+
+    // rules 22, 76
+    #[test]
+    fn a_token_that_needs_more_than_to_be_sent_is_no_bearer_token() {
+        for token_type in ["", "DPoP", "mac", "N_A"] {
+            let message = refusal(builder().token_type("bot").token_type(token_type));
+            assert!(
+                message.contains(&format!("{token_type:?}")) && message.contains("bearer"),
                 "{message}"
             );
         }

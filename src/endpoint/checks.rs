@@ -86,6 +86,26 @@ pub(super) fn checked_headers(
     Ok(checked)
 }
 
+/// RFC 6749 §7.1: "The client MUST NOT use an access token if it does not understand the token
+/// type." So it can be told what a name means, but not that a token is of another kind than it is.
+pub(super) fn check_token_types(token_types: &[String]) -> Result<(), EndpointConfigError> {
+    for token_type in token_types {
+        let problem = match token_type.to_ascii_lowercase().as_str() {
+            "" => "it is empty; is the setting missing?",
+            "dpop" | "mac" => "it must be sent with a proof of its key, which isn't supported",
+            // RFC 8693 §2.2.1.
+            "n_a" => "it is no access token",
+            _ => continue,
+        };
+        let token_type = token_type.clone();
+        return Err(EndpointConfigError::TokenType {
+            token_type,
+            problem,
+        });
+    }
+    Ok(())
+}
+
 /// The values that may be keys, as they are and as the form has them. What is too short to be one
 /// would only blot out the server's words, and a resource is no secret (RFC 8707 §2).
 pub(super) fn unshown(

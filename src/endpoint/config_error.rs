@@ -51,6 +51,15 @@ pub enum EndpointConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// What [`token_type`](crate::TokenEndpointBuilder::token_type) was given can't be a bearer
+    /// token's.
+    #[non_exhaustive]
+    TokenType {
+        /// The type.
+        token_type: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// Nothing was said about how the client authenticates.
     NoClientAuth,
     /// The client id can't be sent.
@@ -150,6 +159,13 @@ impl fmt::Display for EndpointConfigError {
             Self::AnswerAt { problem } => {
                 write!(f, "where to look in the answer can't be said so: {problem}")
             }
+            Self::TokenType {
+                token_type,
+                problem,
+            } => write!(
+                f,
+                "a token of the type {token_type:?} can't be taken for a bearer token: {problem}"
+            ),
             Self::NoClientAuth => f.write_str(
                 "the token endpoint doesn't know how the client authenticates; call .client_auth(…)",
             ),

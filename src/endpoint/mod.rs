@@ -120,6 +120,8 @@ struct Inner {
     unshown: Vec<SecretString>,
     encoding: Encoding,
     wrapped: JsonPointer,
+    /// What bearer tokens are called besides.
+    token_types: Vec<String>,
     assume_lifetime: Option<Duration>,
     timeout: Duration,
     transport: Arc<Transport>,
@@ -288,6 +290,7 @@ impl Inner {
             secrets,
             assume_lifetime: self.assume_lifetime,
             wrapped: &self.wrapped,
+            token_types: &self.token_types,
             now: self.clock.now().wall,
         }
     }

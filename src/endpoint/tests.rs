@@ -101,6 +101,7 @@ proptest::proptest! {
             secrets: &Redactor::new([]),
             assume_lifetime: None,
             wrapped: &JsonPointer::default(),
+            token_types: &[],
             now: Clock::default().now().wall,
         };
         let status = http::StatusCode::from_u16(status).unwrap();

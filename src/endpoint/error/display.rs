@@ -159,15 +159,24 @@ impl fmt::Display for EndpointError {
                     f,
                     "{SERVER} {url} sent a token of the type \"{token_type}\"; "
                 )?;
-                f.write_str(if token_type.eq_ignore_ascii_case("dpop") {
-                    "DPoP isn't supported: let the server issue Bearer tokens to this client"
-                } else {
-                    "only Bearer can be used: let the server issue such tokens to this client"
-                })
+                f.write_str(type_advice(token_type))
             }
             Self::Token { url, cause } => {
                 write!(f, "{SERVER} {url} sent a token that can't be used: {cause}")
             }
+        }
+    }
+}
+
+fn type_advice(token_type: &str) -> &'static str {
+    match token_type.to_ascii_lowercase().as_str() {
+        "dpop" => "DPoP isn't supported: let the server issue Bearer tokens to this client",
+        "" | "mac" | "n_a" => {
+            "only Bearer can be used: let the server issue such tokens to this client"
+        }
+        _ => {
+            "only Bearer can be used: let the server issue such tokens to this client, or, if its \
+             documentation says that these are bearer tokens, say so by .token_type(…)"
         }
     }
 }

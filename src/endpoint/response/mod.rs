@@ -43,6 +43,8 @@ pub(super) struct Expectation<'a> {
     pub(super) assume_lifetime: Option<Duration>,
     /// Where in a JSON answer the token is.
     pub(super) wrapped: &'a JsonPointer,
+    /// What bearer tokens are called besides.
+    pub(super) token_types: &'a [String],
     /// For a `Retry-After` that is a date.
     pub(super) now: SystemTime,
 }
@@ -83,7 +85,7 @@ impl Expectation<'_> {
         // token type." A missing one is understood: the servers that leave it out mean Bearer.
         match fields.token_type {
             None | Some(Value::Null) => {}
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => {}
+            Some(Value::String(kind)) if self.is_bearer(&kind) => {}
             Some(Value::String(kind)) => {
                 return Err(EndpointError::TokenType {
                     url: self.url.clone(),
@@ -116,6 +118,13 @@ impl Expectation<'_> {
             refresh_token: owned_text(fields.refresh_token).map(SecretString::from),
             issued_token_type: owned_text(fields.issued_token_type),
         })
+    }
+
+    /// RFC 6749 §5.1: the type's value "is case insensitive".
+    fn is_bearer(&self, kind: &str) -> bool {
+        let told = self.token_types.iter().map(|name| &**name);
+        let mut names = told.chain(["bearer"]);
+        names.any(|name| kind.eq_ignore_ascii_case(name))
     }
 
     /// RFC 6749 §5.2.

@@ -32,6 +32,7 @@ fn judge_knowing(
         secrets: &Redactor::new([SecretString::from(secret.to_owned())]),
         assume_lifetime,
         wrapped: &JsonPointer::parse("/data/0").unwrap(),
+        token_types: &[String::from("bot"), String::from("BearerToken")],
         now: UNIX_EPOCH,
     };
     let response = expectation.judge(answer).map_err(TokenError::from)?;
@@ -82,13 +83,18 @@ fn an_assumed_lifetime_stands_in_for_an_unknown_one_only() {
 // rules 15, 22
 #[test]
 fn only_bearer_tokens_are_understood() {
-    for kind in ["\"BEARER\"", "\"bearer\"", "null"] {
+    let told = ["\"bearertoken\"", "\"Bot\""];
+    for kind in ["\"BEARER\"", "\"bearer\"", "null"].into_iter().chain(told) {
         token(&format!(r#"{{"access_token":"a","token_type":{kind}}}"#));
     }
     let refused = |kind| malformed(&format!(r#"{{"access_token":"a","token_type":{kind}}}"#));
     assert!(refused(r#""DPoP""#).contains("DPoP isn't supported"));
     assert!(refused(r#""Bearer\r\nX: s3cr3t""#).contains(r#""Bearer\r\nX: [redacted]""#));
     assert!(refused(r#""""#).contains("only Bearer"));
+    assert!(refused(r#""user""#).contains(".token_type(…)"));
+    for other in [r#""DPoP""#, r#""mac""#, r#""N_A""#, r#""""#] {
+        assert!(!refused(other).contains(".token_type("), "{other}");
+    }
     assert!(refused("1").contains("token_type"));
 }
 
