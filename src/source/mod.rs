@@ -2,6 +2,7 @@
 
 mod budget;
 mod caught;
+mod date;
 mod demand;
 mod entrusted;
 mod erased_store;

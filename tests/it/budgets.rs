@@ -546,3 +546,19 @@ async fn a_crash_loop_that_loses_each_token_stays_within_the_budget_by_the_serve
     assert!(months["Jan 2027"] <= 1_000);
     assert_eq!(got, server.requests());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_an_end_begins_once() {
+    let start = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(start.clone());
+    let source = server.source().budget(3, Duration::MAX).reserve(0);
+    let source = source.wall_clock(start);
+    for _ in 0..20 {
+        let _ = ask(&source).await;
+        advance(HOUR * 1_000).await;
+    }
+    assert_eq!(server.requests(), 3);
+    let error = ask(&source).await.unwrap_err();
+    assert!(error.to_string().contains("after the year 9999"), "{error}");
+    assert!(format!("{:?}", source.watch()).contains("spent: 3"));
+}

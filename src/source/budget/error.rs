@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::SystemTime};
 
-use super::period::Per;
+use super::{super::date::Date, period::Per};
 
 /// The [budget](crate::TokenSource::budget) allows no token request now; nothing was sent. Found by
 /// downcasting [`TokenError::get_ref`](crate::TokenError::get_ref).
@@ -34,7 +34,7 @@ impl fmt::Display for BudgetSpent {
         let Self {
             requests, spent, ..
         } = self;
-        let next = httpdate::fmt_http_date(self.next);
+        let next = Date(self.next);
         write!(f, "{spent} of the {requests} token requests ")?;
         match self.per {
             Per::Month => f.write_str("of this month (UTC)")?,

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::super::date::YEAR_10000;
+
 /// The time that a [budget](crate::TokenSource::budget) is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Per {
@@ -11,7 +13,8 @@ pub enum Per {
     Day,
     /// An hour of the clock.
     Hour,
-    /// So long, from the first token request on; at least a second.
+    /// So long, from the first token request on; at least a second. A time that no clock can say the
+    /// end of, such as [`Duration::MAX`], never ends.
     Duration(Duration),
 }
 
@@ -42,12 +45,12 @@ impl Per {
             Self::Hour => whole(secs, HOUR),
             Self::Duration(time) => {
                 let time = time.max(Duration::from_secs(1));
-                let end_of = |start: SystemTime| start.checked_add(time).unwrap_or(start);
-                let goes_on = last.filter(|last| now < end_of(*last));
-                let start = goes_on.unwrap_or_else(|| whole_millis(now));
+                let end_of = |start: SystemTime| start.checked_add(time);
+                let goes_on = |start: &SystemTime| end_of(*start).is_none_or(|end| now < end);
+                let start = last.filter(goes_on).unwrap_or_else(|| whole_millis(now));
                 Period {
                     start,
-                    end: end_of(start),
+                    end: end_of(start).unwrap_or_else(|| at(YEAR_10000.as_secs())),
                 }
             }
         }
@@ -160,6 +163,10 @@ mod tests {
         assert_eq!(per.period(now, None).start, now);
         assert_eq!(per.period(now + minutes / 2, Some(now)).end, now + minutes);
         assert_eq!(per.period(now + minutes, Some(now)).start, now + minutes);
+        let forever = Per::from(Duration::MAX);
+        for later in [minutes, minutes * 1_000_000] {
+            assert_eq!(forever.period(now + later, Some(now)).start, now);
+        }
         let odd = now + Duration::from_nanos(1);
         assert_eq!(per.period(odd, None).start, now + Duration::from_millis(1));
     }

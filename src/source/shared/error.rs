@@ -31,7 +31,7 @@ impl PossiblyRotated {
 
 impl fmt::Display for PossiblyRotated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = httpdate::fmt_http_date(self.since);
+        let since = super::super::date::Date(self.since);
         write!(
             f,
             "a refresh token may have been replaced: it was sent at {since}, and no answer was written \
