@@ -88,7 +88,8 @@ impl Account {
         if account.spent >= most {
             return denied(period.end);
         }
-        if need == Need::Ahead && terms.pace == Pace::Even {
+        // A period may begin between milliseconds, a little after now.
+        if need == Need::Ahead && terms.pace == Pace::Even && account.spent > 0 {
             let schedule = account.on_schedule(period, ordinary);
             if now < schedule {
                 return denied(schedule);
@@ -150,6 +151,8 @@ impl Account {
 #[allow(clippy::arithmetic_side_effects, reason = "test times are small")]
 mod tests {
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
 
     fn at(secs: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
@@ -213,6 +216,14 @@ mod tests {
                 .spend(&terms, Need::Ahead, at(3_600))
                 .is_ok()
         );
+        // A period of its own length begins at the next whole millisecond.
+        let terms = Terms {
+            per: Per::Duration(HOUR),
+            ..terms
+        };
+        let between = at(3_600) + Duration::from_nanos(1);
+        let account = Account::default();
+        assert!(account.spend(&terms, Need::Ahead, between).is_ok());
     }
 
     #[test]
