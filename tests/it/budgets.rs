@@ -562,3 +562,57 @@ async fn a_budget_without_an_end_begins_once() {
     assert!(error.to_string().contains("after the year 9999"), "{error}");
     assert!(format!("{:?}", source.watch()).contains("spent: 3"));
 }
+
+/// A clock that can be set.
+fn adjustable(
+    date: &'static str,
+) -> (
+    Arc<Mutex<Duration>>,
+    impl Fn() -> SystemTime + Clone + Send + Sync + 'static,
+) {
+    let ahead = Arc::new(Mutex::new(Duration::ZERO));
+    let wall = wall_clock(date);
+    let clock = {
+        let ahead = Arc::clone(&ahead);
+        move || wall() + *ahead.lock().unwrap()
+    };
+    (ahead, clock)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_an_hour_ahead_blocks_nobody_once_it_is_right() {
+    let (ahead, clock) = adjustable("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(clock.clone());
+    let source = server.source().budget(3, MINUTE).reserve(0);
+    let source = source.wall_clock(clock);
+    *ahead.lock().unwrap() = HOUR;
+    ask(&source).await.unwrap();
+    *ahead.lock().unwrap() = Duration::ZERO;
+    for n in 2..=30 {
+        ask(&source).await.unwrap();
+        assert_eq!(server.requests(), n);
+        advance(MINUTE).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_machine_of_another_date_neither_blocks_the_others_nor_lets_them_spend_more() {
+    let right = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let wrong = wall_clock("Fri, 30 Nov 2029 12:00:00 GMT");
+    let store = Memory::new();
+    let (server, other) = (Server::new(right.clone()), Server::new(right.clone()));
+    for day in 1..=8 {
+        for _ in 0..30 {
+            for (server, wall) in [(&server, &right), (&other, &wrong)] {
+                let source = server.source().budget(10, Per::Day).reserve(0);
+                let source = source.wall_clock(wall.clone()).named("tenant");
+                // Another record each time, so that each call needs a token of its own.
+                let n = server.requests();
+                let source = source.shared(store.clone()).wall_clock(wall.clone());
+                let _ = ask(&source.named(format!("{day} {n} {:p}", wall))).await;
+            }
+        }
+        assert_eq!((server.requests(), other.requests()), (10 * day, 10 * day));
+        advance(HOUR * 24).await;
+    }
+}

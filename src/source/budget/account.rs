@@ -45,6 +45,15 @@ pub(super) struct Account {
     /// When the period began; `None` before the first request.
     pub(super) start: Option<SystemTime>,
     pub(super) spent: u32,
+    /// That of machines whose clocks say another date.
+    aside: Option<Aside>,
+}
+
+/// The count of a period of another date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Aside {
+    start: SystemTime,
+    spent: u32,
 }
 
 /// Not now.
@@ -55,20 +64,47 @@ pub(super) struct Denied {
 }
 
 impl Account {
-    /// The same count as of `now`, and the period. A clock that was set back begins none anew.
+    /// The same count as of `now`, and the period. A clock that was set back a little begins none anew.
     pub(super) fn at(self, now: SystemTime, terms: &Terms) -> (Self, Period) {
-        let begun = self.start.filter(|start| now < *start);
-        let period = terms.per.period(begun.unwrap_or(now), self.start);
-        let spent = if self.start == Some(period.start) {
-            self.spent
+        let believed = self.believed(now, terms.per);
+        let begun = believed.start.filter(|start| now < *start);
+        let period = terms.per.period(begun.unwrap_or(now), believed.start);
+        let spent = if believed.start == Some(period.start) {
+            believed.spent
         } else {
             0
         };
         let account = Self {
             start: Some(period.start),
             spent,
+            ..believed
         };
         (account, period)
+    }
+
+    /// The latest count that a clock of about this date began. Another date's is kept beside it: if each
+    /// began anew after the other, neither would ever be spent.
+    fn believed(self, now: SystemTime, per: Per) -> Self {
+        let Some(start) = self.start else {
+            return self;
+        };
+        let this = Aside {
+            start,
+            spent: self.spent,
+        };
+        let is_ours = per.is_about(start, now);
+        match self.aside.filter(|aside| per.is_about(aside.start, now)) {
+            Some(aside) if aside.start > start || !is_ours => Self {
+                start: Some(aside.start),
+                spent: aside.spent,
+                aside: Some(this),
+            },
+            None if !is_ours => Self {
+                aside: Some(this),
+                ..Self::default()
+            },
+            _ => self,
+        }
     }
 
     /// One more token request.
@@ -103,8 +139,15 @@ impl Account {
     pub(super) fn refund(mut self, start: SystemTime) -> Self {
         if self.start == Some(start) {
             self.spent = self.spent.saturating_sub(1);
+        } else if let Some(aside) = self.aside.as_mut().filter(|aside| aside.start == start) {
+            aside.spent = aside.spent.saturating_sub(1);
         }
         self
+    }
+
+    /// When the latest period began that is counted here.
+    pub(super) fn latest(self) -> Option<SystemTime> {
+        self.start.max(self.aside.map(|aside| aside.start))
     }
 
     /// The larger count of the later period.
@@ -126,25 +169,44 @@ impl Account {
     }
 
     pub(super) fn written(self) -> Vec<u8> {
-        let start = self.start.and_then(|start| {
-            let since = start.duration_since(SystemTime::UNIX_EPOCH);
-            Some(since.ok()?.as_millis())
-        });
-        let (start, spent) = (start.unwrap_or_default(), self.spent);
-        format!("budget=1&start={start}&spent={spent}").into_bytes()
+        let (start, spent) = (millis(self.start), self.spent);
+        let mut text = format!("budget=1&start={start}&spent={spent}");
+        if let Some(Aside { start, spent }) = self.aside {
+            text.push_str(&format!("&start={}&spent={spent}", millis(Some(start))));
+        }
+        text.into_bytes()
     }
 
     /// `None` if this wasn't written by [`written`](Self::written).
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
-        let text = text.strip_prefix("budget=1&start=")?;
-        let (start, spent) = text.split_once("&spent=")?;
-        let start = Duration::from_millis(u64::from_str(start).ok()?);
-        Some(Self {
-            start: Some(SystemTime::UNIX_EPOCH.checked_add(start)?),
-            spent: u32::from_str(spent).ok()?,
+        let mut counts = text.strip_prefix("budget=1&start=")?.split("&start=");
+        let this = read(counts.next()?)?;
+        let aside = match counts.next() {
+            Some(aside) => Some(read(aside)?),
+            None => None,
+        };
+        counts.next().is_none().then_some(Self {
+            start: Some(this.start),
+            spent: this.spent,
+            aside,
         })
     }
+}
+
+/// Since 1970.
+fn millis(start: Option<SystemTime>) -> u128 {
+    let since = start.and_then(|start| start.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.unwrap_or_default().as_millis()
+}
+
+fn read(count: &str) -> Option<Aside> {
+    let (start, spent) = count.split_once("&spent=")?;
+    let start = Duration::from_millis(u64::from_str(start).ok()?);
+    Some(Aside {
+        start: SystemTime::UNIX_EPOCH.checked_add(start)?,
+        spent: u32::from_str(spent).ok()?,
+    })
 }
 
 #[cfg(test)]
@@ -152,6 +214,7 @@ impl Account {
 mod tests {
     use super::*;
 
+    const DAY: u64 = 24 * 60 * 60;
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
     fn at(secs: u64) -> SystemTime {
@@ -203,6 +266,49 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_of_another_date_spends_its_own_budget_and_nobody_elses() {
+        let terms = terms(Pace::Greedy);
+        let (now, wrong) = (at(40 * DAY), at(1_000 * DAY));
+        let mut account = spent(3, wrong);
+        let mut granted = [0, 0];
+        for _ in 0..30 {
+            for (clock, granted) in [now, wrong].into_iter().zip(&mut granted) {
+                if let Ok(spent) = account.spend(&terms, Need::Refused, clock) {
+                    (account, *granted) = (spent, *granted + 1);
+                }
+            }
+        }
+        assert_eq!(granted, [10, 7]);
+        // What was counted by the wrong clock is given back to it.
+        let refunded = account.refund(wrong).refund(wrong);
+        assert_eq!(refunded.at(now, &terms).0.spent, 10);
+        assert_eq!(refunded.at(wrong, &terms).0.spent, 8);
+        // The next hour.
+        assert!(account.spend(&terms, Need::Missing, now + HOUR).is_ok());
+    }
+
+    #[test]
+    fn clocks_that_differ_a_little_share_one_budget() {
+        for per in [Per::Hour, Per::Day, Per::Duration(Duration::from_secs(2))] {
+            let terms = Terms {
+                per,
+                ..terms(Pace::Greedy)
+            };
+            let mut account = Account::default();
+            let mut granted = 0;
+            for tries in 0..60 {
+                // Between the clocks lies a minute, and an end of all periods.
+                let clock = at(DAY - 30 + 60 * (tries % 2));
+                if let Ok(spent) = account.spend(&terms, Need::Refused, clock) {
+                    (account, granted) = (spent, granted + 1);
+                }
+            }
+            // The slower one may have spent once before the faster one began the next period.
+            assert!(granted <= 11, "{per:?}: {granted}");
+        }
+    }
+
+    #[test]
     fn an_even_pace_puts_off_what_is_ahead_of_time_and_nothing_else() {
         let terms = terms(Pace::Even);
         let account = spent(4, at(3_600));
@@ -237,7 +343,17 @@ mod tests {
     fn what_is_written_is_read_as_it_was() {
         let account = spent(3, at(3_600));
         assert_eq!(Account::read(&account.written()), Some(account));
-        for bad in ["", "budget=2&start=1&spent=1", "budget=1&start=x&spent=1"] {
+        let (account, _) = spent(3, at(10 * DAY)).at(at(0), &terms(Pace::Greedy));
+        assert!(account.aside.is_some());
+        assert_eq!(Account::read(&account.written()), Some(account));
+        let count = "start=1&spent=1";
+        for bad in [
+            "",
+            "budget=2&start=1&spent=1",
+            "budget=1&start=x&spent=1",
+            "budget=1&start=1&spent=1&start=x&spent=1",
+            &format!("budget=1&{count}&{count}&{count}"),
+        ] {
             assert_eq!(Account::read(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -174,8 +174,8 @@ impl Ledger {
     }
 
     fn record(&self, generation: Option<u64>, account: Account) -> Record {
-        let start = account.start.unwrap_or(SystemTime::UNIX_EPOCH);
-        let (_, period) = account.at(start, &self.book.terms);
+        let latest = account.latest().unwrap_or(SystemTime::UNIX_EPOCH);
+        let (_, period) = account.at(latest, &self.book.terms);
         let keep_until = period.end.checked_add(AFTER_ITS_END);
         Record::new(next_generation(generation), account.written(), keep_until)
     }

@@ -41,6 +41,15 @@ use crate::{
 /// all processes and over restarts; else it is this process's. In which order the two are called
 /// doesn't matter.
 ///
+/// # Clocks
+///
+/// Periods go by the wall clock. Where machines' clocks differ, or one is set back, the fastest begins
+/// the next period for all, once: nobody gets more requests for it, and the others wait until their
+/// clocks get there. A clock that says another date is told by a period that begins more than a day
+/// later than now, or for a [`Per::Duration`] more than its own length, at least a minute: it is counted
+/// beside the others, in periods of its own, and holds nobody up. So one machine with a wrong date has a
+/// budget to itself.
+///
 /// ```
 /// # #[cfg(feature = "https-client")] {
 /// use tower_oauth::{ClientAuth, ClientCredentials, Pace, Per, TokenEndpoint, TokenSource, store};

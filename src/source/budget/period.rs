@@ -31,6 +31,7 @@ pub(super) struct Period {
     pub(super) end: SystemTime,
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
 
@@ -54,6 +55,21 @@ impl Per {
                 }
             }
         }
+    }
+
+    /// Whether the clock that began a period at `start` says about the same date as the one that says
+    /// `now`: the period goes on then, or did lately, or will soon.
+    pub(super) fn is_about(self, start: SystemTime, now: SystemTime) -> bool {
+        let tolerance = match self {
+            Self::Month | Self::Day | Self::Hour => Duration::from_secs(DAY),
+            Self::Duration(time) => time.max(MINUTE),
+        };
+        let before = |one: SystemTime, end: SystemTime| {
+            let end = end.checked_add(tolerance);
+            end.is_none_or(|end| one <= end)
+        };
+        let period = self.period(start, Some(start));
+        before(period.start, now) && before(now, period.end)
     }
 }
 
@@ -147,6 +163,27 @@ mod tests {
                 (parsed(start), parsed(end)),
                 "{now}"
             );
+        }
+    }
+
+    #[test]
+    fn a_clock_is_believed_up_to_a_day_or_the_length_of_a_period_and_at_least_a_minute() {
+        let now = parsed("Mon, 30 Nov 2026 12:00:00 GMT");
+        let secs = Duration::from_secs;
+        for (per, length, tolerance) in [
+            (Per::Hour, secs(HOUR), secs(DAY)),
+            (Per::from(secs(1)), secs(1), MINUTE),
+            (Per::from(secs(7_200)), secs(7_200), secs(7_200)),
+        ] {
+            let (early, late) = (now - tolerance, now + length + tolerance);
+            for (at, expected) in [
+                (early, true),
+                (early - secs(1), false),
+                (late, true),
+                (late + secs(1), false),
+            ] {
+                assert_eq!(per.is_about(now, at), expected, "{per:?} {at:?}");
+            }
         }
     }
 
