@@ -616,3 +616,23 @@ async fn one_machine_of_another_date_neither_blocks_the_others_nor_lets_them_spe
         advance(HOUR * 24).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn clones_that_are_shared_under_two_names_have_a_count_each() {
+    let wall = wall_clock("Mon, 30 Nov 2026 12:00:00 GMT");
+    let server = Server::new(wall.clone());
+    let store = Memory::new();
+    let base = server.source().budget(10, Per::Day).reserve(0);
+    let base = base.wall_clock(wall.clone());
+    for (name, total) in [("a", 10), ("b", 20)] {
+        for _ in 0..12 {
+            let source = base.clone().shared(store.clone()).named(name);
+            let cache = TokenCache::from(source.wall_clock(wall.clone()));
+            let _ = cache.get().await;
+            cache.invalidate();
+            let _ = cache.get().await;
+        }
+        assert_eq!(server.requests(), total, "{name}");
+    }
+    assert_eq!(base.watch().spent(), 10);
+}

@@ -27,7 +27,32 @@ const AFTER_ITS_END: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Book {
     pub(super) terms: Terms,
     pub(super) clock: Clock,
-    page: Mutex<Page>,
+    pages: Mutex<Pages>,
+}
+
+/// The counts as this process knows them: clones that are shared under several keys have one each.
+#[derive(Debug, Default)]
+struct Pages {
+    /// That of clones without a store.
+    alone: Account,
+    /// Those of records, the last used first.
+    kept: Vec<(StoreKey, Page)>,
+}
+
+/// Clones may have names of their own.
+const MOST_PAGES: usize = 64;
+
+impl Pages {
+    fn of(&self, key: &StoreKey) -> Page {
+        let page = self.kept.iter().find(|(of, _)| of == key);
+        page.map(|(_, page)| *page).unwrap_or_default()
+    }
+
+    fn turn_to(&mut self, key: &StoreKey, page: Page) {
+        self.kept.retain(|(of, _)| of != key);
+        self.kept.insert(0, (key.clone(), page));
+        self.kept.truncate(MOST_PAGES);
+    }
 }
 
 /// The count as this process knows it, and the generation of the record that it stood in.
@@ -42,20 +67,31 @@ impl Book {
         Arc::new(Self {
             terms,
             clock,
-            page: Mutex::default(),
+            pages: Mutex::default(),
         })
     }
 
-    /// As this process knows it, now.
+    /// As this process knows it, now; of several the fullest.
     pub(super) fn account(&self) -> (Account, SystemTime) {
         let now = self.clock.now().wall;
-        let (account, period) = self.lock().account.at(now, &self.terms);
+        let pages = self.lock();
+        let kept = pages.kept.iter().map(|(_, page)| page.account);
+        let of_now = |account: Account| account.at(now, &self.terms);
+        let (account, period) =
+            kept.map(of_now)
+                .fold(of_now(pages.alone), |fullest, (account, period)| {
+                    if fullest.0.spent < account.spent {
+                        (account, period)
+                    } else {
+                        fullest
+                    }
+                });
         (account, period.end)
     }
 
     /// What the store says; or this process, where the store has forgotten what that has seen.
-    fn newer(&self, there: Page) -> Account {
-        let page = *self.lock();
+    fn newer(&self, key: &StoreKey, there: Page) -> Account {
+        let page = self.lock().of(key);
         if there.generation < page.generation {
             there.account.max(page.account)
         } else {
@@ -63,16 +99,16 @@ impl Book {
         }
     }
 
-    fn turn_to(&self, new: Page) {
-        let mut page = self.lock();
-        if new.generation >= page.generation {
-            *page = new;
+    fn turn_to(&self, key: &StoreKey, new: Page) {
+        let mut pages = self.lock();
+        if new.generation >= pages.of(key).generation {
+            pages.turn_to(key, new);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Page> {
+    fn lock(&self) -> MutexGuard<'_, Pages> {
         // Nothing that runs under the lock leaves it half done.
-        self.page.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,10 +161,10 @@ impl Ledger {
         change: impl Fn(Account) -> Result<Account, Denied>,
     ) -> Result<Result<Account, Denied>, StoreError> {
         let Some((store, key)) = &self.store else {
-            let mut page = self.book.lock();
-            let changed = change(page.account);
+            let mut pages = self.book.lock();
+            let changed = change(pages.alone);
             if let Ok(changed) = changed {
-                page.account = changed;
+                pages.alone = changed;
             }
             return Ok(changed);
         };
@@ -139,17 +175,19 @@ impl Ledger {
                 Some(record) => Account::read(record.text()).ok_or_else(|| not_a_count(key))?,
                 None => Account::default(),
             };
-            let counted = self.book.newer(Page {
+            let there = Page {
                 account,
                 generation,
-            });
+            };
+            let counted = self.book.newer(key, there);
             let changed = match change(counted) {
                 Ok(changed) => changed,
                 denied => {
-                    self.book.turn_to(Page {
+                    let page = Page {
                         account: counted,
                         generation,
-                    });
+                    };
+                    self.book.turn_to(key, page);
                     return Ok(denied);
                 }
             };
@@ -159,10 +197,11 @@ impl Ledger {
                 .await?
             {
                 Written::Done => {
-                    self.book.turn_to(Page {
+                    let page = Page {
                         account: changed,
                         generation: Some(record.generation()),
-                    });
+                    };
+                    self.book.turn_to(key, page);
                     return Ok(Ok(changed));
                 }
                 Written::Changed | Written::Fenced => {}

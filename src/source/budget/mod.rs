@@ -240,7 +240,8 @@ impl Need {
 }
 
 /// A look at a [budget](TokenSource::budget), as this process knows it: what other processes have
-/// spent since it asked last, it learns with its next token request. Cheap to clone.
+/// spent since it asked last, it learns with its next token request. Where clones of the source are
+/// shared under several keys, it is the fullest of their counts. Cheap to clone.
 #[derive(Clone)]
 pub struct Budget(Arc<Book>);
 
