@@ -11,6 +11,8 @@ pub struct Demand<'a> {
     rejected: Option<&'a AccessToken>,
     held: Option<&'a AccessToken>,
     sharing: Option<Sharing<'a>>,
+    /// It is asked of one of several sources in a share, whose record has room for one's secrets.
+    lends_nothing: bool,
 }
 
 /// What a shared source lends to the one inside.
@@ -47,6 +49,13 @@ impl<'a> Demand<'a> {
 
     pub(super) fn in_a_share(mut self, sharing: Sharing<'a>) -> Self {
         self.sharing = Some(sharing);
+        self.lends_nothing = false;
+        self
+    }
+
+    /// The same, asked of one of several sources: what the store keeps may be another one's.
+    pub(super) fn lending_nothing(mut self) -> Self {
+        self.lends_nothing = true;
         self
     }
 
@@ -56,7 +65,8 @@ impl<'a> Demand<'a> {
 
     /// What a store keeps for a source that redeems refresh tokens, where it is shared.
     pub(crate) fn entrusted(&self) -> Option<&'a Entrusted> {
-        self.sharing.map(|sharing| sharing.entrusted)
+        let sharing = self.sharing.filter(|_| !self.lends_nothing);
+        sharing.map(|sharing| sharing.entrusted)
     }
 }
 

@@ -123,7 +123,9 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// Asks `other` where this one has no token, or only the one that was just refused.
     ///
-    /// The first is asked first each time. Where both fail, the error names both.
+    /// The first is asked first each time. Where both fail, the error names both. Each source keeps
+    /// its secrets to itself, also where both are [`shared`](Self::shared) in one: a refresh token that
+    /// one of them keeps isn't in the store then.
     ///
     /// ```
     /// use tower_oauth::{AccessToken, FileToken, TokenCache, TokenSource};

@@ -55,6 +55,7 @@ impl<A, B> OrElse<A, B> {
 
 impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        let demand = demand.lending_nothing();
         let first = match fresh(&self.first, demand).await {
             Ok(token) => return Ok(self.hand_out(token, false)),
             Err(error) => error,

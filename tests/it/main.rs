@@ -73,6 +73,7 @@ mod replaying;
 mod resets;
 mod rotation;
 mod runtimes;
+mod second_sources;
 #[cfg(feature = "https-client")]
 mod secrets;
 mod shared_logins;
