@@ -35,6 +35,12 @@ impl<'a> Demand<'a> {
         self.held
     }
 
+    /// The token that a server has just refused. One that a caller only wants a newer one than serves on
+    /// meanwhile.
+    pub(super) fn refused(&self) -> Option<&'a AccessToken> {
+        self.rejected.filter(|rejected| self.held != Some(rejected))
+    }
+
     pub(crate) fn instead_of(rejected: Option<&'a AccessToken>) -> Self {
         Self {
             rejected,

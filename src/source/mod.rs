@@ -121,11 +121,12 @@ pub trait TokenSource: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Asks `other` where this one has no token, or only the one that was just refused.
+    /// Asks `other` where this one has no token, or only one that was refused.
     ///
-    /// The first is asked first each time. Where both fail, the error names both. Each source keeps
-    /// its secrets to itself, also where both are [`shared`](Self::shared) in one: a refresh token that
-    /// one of them keeps isn't in the store then.
+    /// The first is asked first each time. Where both fail, the error names both. The last eight tokens
+    /// that were refused are handed out again only where there is no other at all. Each source keeps its
+    /// secrets to itself, also where both are [`shared`](Self::shared) in one: a refresh token that one
+    /// of them keeps isn't in the store then.
     ///
     /// ```
     /// use tower_oauth::{AccessToken, FileToken, TokenCache, TokenSource};

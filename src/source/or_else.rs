@@ -16,59 +16,120 @@ use crate::token::AccessToken;
 pub struct OrElse<A, B> {
     first: A,
     other: B,
-    /// The last tokens that were handed out, and whether they came from the other.
-    handed_out: Mutex<VecDeque<(AccessToken, bool)>>,
+    memory: Mutex<Memory>,
+}
+
+/// What is known of the tokens of both, the latest first.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Those that were handed out, and whether they came from the other.
+    handed_out: VecDeque<(AccessToken, bool)>,
+    refused: VecDeque<AccessToken>,
 }
 
 /// A cache holds one token, and may have the next under way.
 const REMEMBERED: usize = 8;
+
+impl Memory {
+    fn hand_out(&mut self, token: &AccessToken, from_other: bool) {
+        self.handed_out.push_front((token.clone(), from_other));
+        self.handed_out.truncate(REMEMBERED);
+    }
+
+    fn refuse(&mut self, refused: &AccessToken) {
+        self.refused.retain(|before| before != refused);
+        self.refused.push_front(refused.clone());
+        self.refused.truncate(REMEMBERED);
+    }
+
+    fn came_from_other(&self, held: &AccessToken) -> Option<bool> {
+        let origin = self.handed_out.iter().find(|(token, _)| token == held);
+        origin.map(|(_, from_other)| *from_other)
+    }
+}
 
 impl<A, B> OrElse<A, B> {
     pub(super) fn new(first: A, other: B) -> Self {
         Self {
             first,
             other,
-            handed_out: Mutex::default(),
+            memory: Mutex::default(),
         }
     }
 
     fn hand_out(&self, token: AccessToken, from_other: bool) -> AccessToken {
-        let mut handed_out = self.handed_out();
-        handed_out.push_front((token.clone(), from_other));
-        handed_out.truncate(REMEMBERED);
+        self.memory().hand_out(&token, from_other);
         token
     }
 
-    fn came_from_other(&self, held: &AccessToken) -> Option<bool> {
-        let handed_out = self.handed_out();
-        let origin = handed_out.iter().find(|(token, _)| token == held);
-        origin.map(|(_, from_other)| *from_other)
+    /// A token that was refused is as good as none, also once another one has served since.
+    async fn ask(
+        &self,
+        source: &impl TokenSource,
+        demand: Demand<'_>,
+    ) -> Result<AccessToken, Miss> {
+        let token = source.token(demand).await?;
+        let is_refused = self.memory().refused.contains(&token);
+        if !is_refused && demand.rejected() != Some(&token) {
+            return Ok(token);
+        }
+        Err(Miss {
+            error: TokenError::transient("it still has a token that was refused"),
+            refused: Some(token),
+        })
     }
 
-    fn handed_out(&self) -> MutexGuard<'_, VecDeque<(AccessToken, bool)>> {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
         // Nothing that runs under the lock leaves it half done.
-        self.handed_out
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why one of the two has no token, and the refused one that it does have.
+struct Miss {
+    error: TokenError,
+    refused: Option<AccessToken>,
+}
+
+impl From<TokenError> for Miss {
+    fn from(error: TokenError) -> Self {
+        Self {
+            error,
+            refused: None,
+        }
     }
 }
 
 impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
         let demand = demand.lending_nothing();
-        let first = match fresh(&self.first, demand).await {
-            Ok(token) => return Ok(self.hand_out(token, false)),
-            Err(error) => error,
-        };
-        match fresh(&self.other, demand).await {
-            Ok(token) => Ok(self.hand_out(token, true)),
-            Err(other) => Err(neither(first, other)),
+        if let Some(refused) = demand.refused() {
+            self.memory().refuse(refused);
         }
+        let first = match self.ask(&self.first, demand).await {
+            Ok(token) => return Ok(self.hand_out(token, false)),
+            Err(miss) => miss,
+        };
+        let other = match self.ask(&self.other, demand).await {
+            Ok(token) => return Ok(self.hand_out(token, true)),
+            Err(miss) => miss,
+        };
+        // Other servers may accept it, and this one may by now: better than none at all.
+        if demand.rejected().is_none() && demand.held().is_none() {
+            let refused = [(first.refused, false), (other.refused, true)];
+            for (refused, from_other) in refused {
+                if let Some(token) = refused {
+                    return Ok(self.hand_out(token, from_other));
+                }
+            }
+        }
+        Err(neither(first.error, other.error))
     }
 
     /// The token goes back to where it came from, and nowhere else.
     async fn revoke(&self, held: Option<&AccessToken>) -> Result<(), TokenError> {
-        let (firsts, others) = match held.and_then(|held| self.came_from_other(held)) {
+        let from_other = held.and_then(|held| self.memory().came_from_other(held));
+        let (firsts, others) = match from_other {
             Some(false) => (held, None),
             Some(true) => (None, held),
             None => (None, None),
@@ -85,17 +146,6 @@ impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
         self.other.identify(&mut other);
         identity.are_either(&first, &other);
     }
-}
-
-/// A token that was just refused is as good as none.
-async fn fresh(source: &impl TokenSource, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
-    let token = source.token(demand).await?;
-    if demand.rejected() == Some(&token) {
-        return Err(TokenError::transient(
-            "it still has the token that was refused",
-        ));
-    }
-    Ok(token)
 }
 
 /// Trying again helps if it helps one of them; who asked to be left alone longest is.
@@ -199,6 +249,35 @@ mod tests {
             message.contains("no file") && message.contains("busy"),
             "{message}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_passed_over_while_there_is_another_and_any_is_better_than_none() {
+        let (a, b, c) = (token("a"), token("b"), token("c"));
+        let other = Arc::new(Mutex::new(Ok(b.clone())));
+        let sources = source(Ok(a.clone())).or_else({
+            let other = Arc::clone(&other);
+            move || {
+                let says = other.lock().unwrap().clone();
+                async move { says }
+            }
+        });
+        let ask = async |demand| sources.token(demand).await.ok();
+        let none = Demand::default();
+        assert_eq!(ask(none).await, Some(a.clone()));
+        // A caller wants a newer one, and nobody refused anything.
+        let fresh = Demand::instead_of(Some(&a)).while_held(Some(&a));
+        assert_eq!(ask(fresh).await, Some(b.clone()));
+        assert_eq!(ask(none).await, Some(a.clone()));
+        let refused = Demand::instead_of(Some(&a));
+        assert_eq!(ask(refused).await, Some(b.clone()));
+        assert_eq!(ask(none).await, Some(b.clone()));
+        *other.lock().unwrap() = Ok(c.clone());
+        assert_eq!(ask(Demand::instead_of(Some(&b))).await, Some(c.clone()));
+        *other.lock().unwrap() = Err(TokenError::transient("down"));
+        assert_eq!(ask(none.while_held(Some(&c))).await, None);
+        assert_eq!(ask(Demand::instead_of(Some(&c))).await, None);
+        assert_eq!(ask(none).await, Some(a));
     }
 
     // rule 23

@@ -12,12 +12,14 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use tokio::time::advance;
 use tower_oauth::{
-    ClientAuth, ClientCredentials, TokenCache, TokenEndpoint, TokenSource, store::Memory,
+    ClientAuth, ClientCredentials, Per, TokenCache, TokenEndpoint, TokenSource, store::Memory,
 };
 
-use crate::support::secs;
+use crate::support::{secs, settle, wall_clock};
 
+const NOON: &str = "Mon, 30 Nov 2026 12:00:00 GMT";
 const MINUTE: Duration = secs(60);
 
 /// Each answer brings the next token by its name, and a refresh token.
@@ -86,6 +88,18 @@ fn pair() -> (Server, Server) {
     (Server::new("a", MINUTE * 60), Server::new("b", MINUTE * 10))
 }
 
+async fn text(cache: &TokenCache) -> String {
+    cache.get().await.unwrap().expose_secret().to_owned()
+}
+
+/// Nine minutes: the token of `b` is due, and renewed.
+async fn renew_ahead(cache: &TokenCache) {
+    advance(MINUTE * 9 + secs(20)).await;
+    settle().await;
+    let _ = cache.get().await;
+    settle().await;
+}
+
 #[tokio::test]
 async fn no_server_sees_the_refresh_token_of_another() {
     for is_shared in [false, true] {
@@ -108,4 +122,57 @@ async fn no_server_sees_the_refresh_token_of_another() {
             assert!(bodies[1].contains(server.name), "its own: {bodies:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_not_handed_out_again_by_a_source_with_a_memory() {
+    for is_shared in [false, true] {
+        let wall = wall_clock(NOON);
+        let (a, b) = pair();
+        let build =
+            |builder: tower_oauth::TokenCacheBuilder| builder.wall_clock(wall.clone()).build();
+        let cache = if is_shared {
+            let first = a.source().shared(Memory::new()).wall_clock(wall.clone());
+            build(TokenCache::builder(first.or_else(b.source())))
+        } else {
+            let first = a.source().budget(1, Per::Day).reserve(0);
+            let first = first.wall_clock(wall.clone());
+            build(TokenCache::builder(first.or_else(b.source())))
+        };
+        assert_eq!(text(&cache).await, "a1");
+        a.set_away(true);
+        cache.invalidate();
+        assert_eq!(text(&cache).await, "b1", "{is_shared}");
+        renew_ahead(&cache).await;
+        assert_eq!(text(&cache).await, "b2", "{is_shared}: renewed");
+        cache.invalidate();
+        assert_eq!(text(&cache).await, "b3", "{is_shared}: refused");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_hands_each_cache_the_token_that_it_holds() {
+    let wall = wall_clock(NOON);
+    let (a, _) = pair();
+    let source = a.source().budget(2, Per::Day).reserve(0);
+    let source = source.wall_clock(wall.clone());
+    let cache = || {
+        let builder = TokenCache::builder(source.clone());
+        builder.wall_clock(wall.clone()).build()
+    };
+    let (one, two) = (cache(), cache());
+    assert_eq!(
+        (text(&one).await, text(&two).await),
+        ("a1".into(), "a2".into())
+    );
+    two.invalidate();
+    assert_eq!(text(&two).await, "a1", "the other one has time left");
+    advance(secs(3_500)).await;
+    for second in 3_500..3_599 {
+        settle().await;
+        assert_eq!(text(&one).await, "a1", "{second}");
+        settle().await;
+        advance(secs(1)).await;
+    }
+    assert_eq!(a.requests(), 2);
 }

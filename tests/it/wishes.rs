@@ -7,7 +7,7 @@ use http::Request;
 use http_body_util::Full;
 use tokio::{task::JoinSet, time::advance};
 use tower::ServiceExt;
-use tower_oauth::{BoxError, Fresh, NoToken, OAuthLayer, TokenCache, TokenError};
+use tower_oauth::{BoxError, Fresh, NoToken, OAuthLayer, TokenCache, TokenError, TokenSource};
 
 use crate::support::{
     api::{Api, Client, ORIGIN},
@@ -272,5 +272,24 @@ fn elsewhere_a_wish_is_none_of_ours() {
         elsewhere.extensions_mut().insert(Fresh);
         assert_eq!(send(&client, elsewhere).await.unwrap(), 200);
         assert_eq!(ledger.calls(), 0);
+    });
+}
+
+#[test]
+fn a_wish_for_a_newer_token_is_no_refusal_and_leaves_the_reserve() {
+    paused(async {
+        let (ledger, source) = numbered(secs(3600));
+        let source = source.budget(10, secs(86_400)).reserve(4);
+        let budget = source.watch();
+        let cache = TokenCache::from(source);
+        let api = Api::accepting(|_| true);
+        let client = api.behind(&cache);
+        for _ in 0..12 {
+            let _ = send(&client, fresh()).await;
+            settle().await;
+            advance(secs(600)).await;
+            settle().await;
+        }
+        assert_eq!((ledger.calls(), budget.remaining()), (6, 4));
     });
 }

@@ -33,7 +33,7 @@ pub(super) struct Terms {
 pub(super) enum Need {
     /// A server refused the token at hand.
     Refused,
-    /// There is none.
+    /// There is none, or a caller waits for a newer one.
     Missing,
     /// The one at hand serves on meanwhile.
     Ahead,

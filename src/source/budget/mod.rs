@@ -13,6 +13,7 @@ mod period;
 pub(crate) mod purse;
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -73,15 +74,19 @@ pub struct Budgeted<S> {
     source: S,
     book: Arc<Book>,
     name: Option<Arc<str>>,
-    last: Arc<Mutex<Option<Last>>>,
+    /// The tokens that were handed out, the latest first.
+    handed_out: Arc<Mutex<VecDeque<HandedOut>>>,
 }
 
-/// The token that was handed out last.
-#[derive(Debug, Clone)]
-struct Last {
+/// A token that was handed out, and when it ends.
+#[derive(Debug)]
+struct HandedOut {
     token: AccessToken,
     end: Option<Deadline>,
 }
+
+/// Clones in several caches have a token each.
+const REMEMBERED: usize = 8;
 
 /// A token that is used to its last second still has one.
 pub(super) const LAST_SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +103,7 @@ impl<S: TokenSource> Budgeted<S> {
             source,
             book: Book::new(terms, Clock::default()),
             name: None,
-            last: Arc::default(),
+            handed_out: Arc::default(),
         }
     }
 
@@ -108,8 +113,8 @@ impl<S: TokenSource> Budgeted<S> {
         self.on(|terms| terms.pace = pace)
     }
 
-    /// Sets how many of the requests are kept for tokens that a server refuses before their time; by
-    /// default a twentieth.
+    /// Sets how many of the requests are kept for tokens that a server refuses before their time, and
+    /// not for callers that want a newer one ([`Fresh`](crate::Fresh)); by default a twentieth.
     #[must_use]
     pub fn reserve(self, requests: u32) -> Self {
         self.on(|terms| terms.reserve = requests.min(terms.requests))
@@ -146,22 +151,39 @@ impl<S: TokenSource> Budgeted<S> {
         self
     }
 
-    /// The token at hand, for who may not have another one.
+    /// The token at hand, for who may not have another one: the one that the caller holds, or for who
+    /// holds none the latest with time left.
     fn instead(&self, demand: Demand<'_>) -> Option<AccessToken> {
-        let last = self.last().clone()?;
-        if demand.rejected() == Some(&last.token) {
-            return None;
-        }
-        let Some(end) = last.end else {
-            return Some(last.token);
+        let at_hand = |one: &&HandedOut| match demand.held() {
+            Some(held) => one.token == *held,
+            None => true,
         };
-        let left = end.remaining(self.book.clock.now());
-        let from = self.book.clock.mark();
-        (left > LAST_SECOND).then(|| last.token.expires_in(left).counted_from(from))
+        let handed_out = self.handed_out();
+        let mut wanted = handed_out
+            .iter()
+            .filter(|one| demand.rejected() != Some(&one.token))
+            .filter(at_hand);
+        wanted.find_map(|one| one.left(&self.book.clock))
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<Last>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remember(&self, token: &AccessToken, end: Option<Deadline>) {
+        let token = token.clone();
+        let mut handed_out = self.handed_out();
+        handed_out.retain(|before| before.token != token);
+        handed_out.push_front(HandedOut { token, end });
+        handed_out.truncate(REMEMBERED);
+    }
+
+    /// No clone hands it out again.
+    fn forget(&self, refused: &AccessToken) {
+        self.handed_out().retain(|one| one.token != *refused);
+    }
+
+    fn handed_out(&self) -> MutexGuard<'_, VecDeque<HandedOut>> {
+        // Nothing that runs under the lock leaves it half done.
+        self.handed_out
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The key says whose count it is and for which time: others' counts would read as another
@@ -191,8 +213,23 @@ impl<S: TokenSource> Budgeted<S> {
     }
 }
 
+impl HandedOut {
+    /// With what is left of its lifetime.
+    fn left(&self, clock: &Clock) -> Option<AccessToken> {
+        let token = self.token.clone();
+        let Some(end) = self.end else {
+            return Some(token);
+        };
+        let left = end.remaining(clock.now());
+        (left > LAST_SECOND).then(|| token.expires_in(left).counted_from(clock.mark()))
+    }
+}
+
 impl<S: TokenSource> TokenSource for Budgeted<S> {
     async fn token(&self, demand: Demand<'_>) -> Result<AccessToken, TokenError> {
+        if let Some(refused) = demand.refused() {
+            self.forget(refused);
+        }
         let mut source = Identity::new();
         self.source.identify(&mut source);
         let purse = Purse::new(self.ledger(demand, &source), Need::of(demand));
@@ -208,10 +245,8 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
         match outcome {
             Ok(token) => {
                 let from = token.since(asked, self.book.clock.now());
-                *self.last() = Some(Last {
-                    token: token.clone(),
-                    end: token.lifetime().map(|lifetime| from.after(lifetime)),
-                });
+                let end = token.lifetime().map(|lifetime| from.after(lifetime));
+                self.remember(&token, end);
                 Ok(token)
             }
             Err(error) if error.get_ref().is::<BudgetSpent>() => self.instead(demand).ok_or(error),
@@ -231,10 +266,12 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
 
 impl Need {
     fn of(demand: Demand<'_>) -> Self {
-        match (demand.rejected(), demand.held()) {
-            (Some(_), _) => Self::Refused,
-            (None, None) => Self::Missing,
-            (None, Some(_)) => Self::Ahead,
+        if demand.refused().is_some() {
+            Self::Refused
+        } else if demand.rejected().is_some() || demand.held().is_none() {
+            Self::Missing
+        } else {
+            Self::Ahead
         }
     }
 }
