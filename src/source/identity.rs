@@ -69,7 +69,8 @@ impl Identity {
         self.login = Some(login);
     }
 
-    /// The source pays for each token request where it is sent ([`purse`](super::budget::purse)).
+    /// The source pays for each token request where it is sent ([`purse`](super::budget::purse)), or
+    /// sends none.
     pub(crate) fn is_metered(&mut self) {
         self.is_metered = true;
     }
@@ -112,7 +113,8 @@ impl Identity {
             }
             self.unshareable = self.unshareable.or(either.unshareable);
         }
-        self.is_metered = first.is_metered && other.is_metered;
+        // A count has one place: better all processes' than this one's.
+        self.store = first.store.clone().or_else(|| other.store.clone());
     }
 
     pub(super) fn metered(&self) -> bool {

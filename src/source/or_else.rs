@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Demand, Identity, TokenError, TokenSource};
+use super::{Demand, Identity, TokenError, TokenSource, budget::purse};
 use crate::token::AccessToken;
 
 /// Tokens from one source, or from another where the first has none; made by
@@ -68,6 +68,7 @@ impl<A, B> OrElse<A, B> {
         source: &impl TokenSource,
         demand: Demand<'_>,
     ) -> Result<AccessToken, Miss> {
+        purse::pay_for_a_call_of(source).await?;
         let token = source.token(demand).await?;
         let is_refused = self.memory().refused.contains(&token);
         if !is_refused && demand.rejected() != Some(&token) {
@@ -145,6 +146,8 @@ impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
         let mut other = Identity::new();
         self.other.identify(&mut other);
         identity.are_either(&first, &other);
+        // `ask` pays for the one that doesn't.
+        identity.is_metered();
     }
 }
 

@@ -14,7 +14,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::time::advance;
 use tower_oauth::{
-    ClientAuth, ClientCredentials, Per, TokenCache, TokenEndpoint, TokenSource, store::Memory,
+    AccessToken, ClientAuth, ClientCredentials, Demand, FileToken, Per, TokenCache, TokenEndpoint,
+    TokenError, TokenSource, store::Memory,
 };
 
 use crate::support::{secs, settle, wall_clock};
@@ -90,6 +91,16 @@ fn pair() -> (Server, Server) {
 
 async fn text(cache: &TokenCache) -> String {
     cache.get().await.unwrap().expose_secret().to_owned()
+}
+
+async fn ask(source: &impl TokenSource) -> Result<String, TokenError> {
+    let token = source.token(Demand::default()).await?;
+    Ok(token.expose_secret().to_owned())
+}
+
+/// A source of one token for good.
+fn fixed(text: &'static str) -> impl TokenSource {
+    move || async move { Ok(AccessToken::bearer(text)?) }
 }
 
 /// Nine minutes: the token of `b` is due, and renewed.
@@ -175,4 +186,59 @@ async fn a_spent_budget_hands_each_cache_the_token_that_it_holds() {
         advance(secs(1)).await;
     }
     assert_eq!(a.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_budget_around_both_counts_what_is_sent_and_nothing_else() {
+    let (a, b) = pair();
+    let source = a.source().or_else(fixed("fixed")).budget(10, Per::Day);
+    for n in 1..=3 {
+        ask(&source).await.unwrap();
+        assert_eq!((a.requests(), source.watch().spent()), (n, n as u32));
+    }
+    a.set_away(true);
+    assert_eq!(ask(&source).await.unwrap(), "fixed");
+    assert_eq!(
+        source.watch().spent(),
+        4,
+        "a closure is counted by its calls"
+    );
+
+    let file = std::env::temp_dir().join(format!("tower-oauth-second-{}", std::process::id()));
+    std::fs::write(&file, "from-file").unwrap();
+    let source = FileToken::new(&file)
+        .or_else(b.source())
+        .budget(10, Per::Day);
+    for _ in 0..20 {
+        assert_eq!(ask(&source).await.unwrap(), "from-file");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!((b.requests(), source.watch().spent()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_around_shared_sources_holds_over_restarts() {
+    for are_both_shared in [true, false] {
+        let wall = wall_clock(NOON);
+        let (a, b) = pair();
+        let store = Memory::new();
+        for _ in 0..5 {
+            let shared = |server: &Server| {
+                let shared = server.source().shared(store.clone());
+                shared.wall_clock(wall.clone())
+            };
+            let cache = if are_both_shared {
+                let either = shared(&a).or_else(shared(&b)).budget(2, Per::Day);
+                TokenCache::from(either.reserve(0).wall_clock(wall.clone()))
+            } else {
+                let either = b.source().or_else(shared(&a)).budget(2, Per::Day);
+                TokenCache::from(either.reserve(0).wall_clock(wall.clone()))
+            };
+            for _ in 0..4 {
+                let _ = cache.get().await;
+                cache.invalidate();
+            }
+        }
+        assert_eq!(a.requests() + b.requests(), 2, "{are_both_shared}");
+    }
 }

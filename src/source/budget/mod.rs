@@ -42,6 +42,9 @@ use crate::{
 /// all processes and over restarts; else it is this process's. In which order the two are called
 /// doesn't matter.
 ///
+/// Around two sources ([`or_else`](TokenSource::or_else)) of which one is shared, it stands in that
+/// one's store; of two stores, in the first.
+///
 /// # Clocks
 ///
 /// Periods go by the wall clock. Where machines' clocks differ, or one is set back, the fastest begins

@@ -2,7 +2,11 @@
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
-use super::{super::TokenError, account::Need, ledger::Ledger};
+use super::{
+    super::{Identity, TokenError, TokenSource},
+    account::Need,
+    ledger::Ledger,
+};
 
 tokio::task_local! {
     static PURSE: Arc<Purse>;
@@ -57,6 +61,24 @@ pub(crate) async fn pay() -> Result<Receipt, TokenError> {
         next = purse.outer.clone();
     }
     Ok(receipt)
+}
+
+/// Pays for a call of a source that doesn't say when it sends: it is taken to do it once each time.
+///
+/// # Errors
+///
+/// As [`pay`].
+pub(crate) async fn pay_for_a_call_of(source: &impl TokenSource) -> Result<(), TokenError> {
+    // To identify itself may cost a source something.
+    if PURSE.try_with(|_| ()).is_err() {
+        return Ok(());
+    }
+    let mut identity = Identity::new();
+    source.identify(&mut identity);
+    if !identity.metered() {
+        pay().await?;
+    }
+    Ok(())
 }
 
 impl Receipt {
