@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use super::BoxError;
+use super::{BoxError, BudgetSpent, or_else::Neither};
 use crate::token::InvalidToken;
 
 /// Why there is no token. Cheap to clone: one failure is handed to every caller that waited.
@@ -98,6 +98,15 @@ impl TokenError {
     /// How long the server asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether a [`BudgetSpent`] is the reason, be it that of one of two sources
+    /// ([`or_else`](crate::TokenSource::or_else)).
+    pub(crate) fn is_budget_spent(&self) -> bool {
+        match self.error.downcast_ref::<Neither>() {
+            Some(neither) => neither.is_budget_spent(),
+            None => self.error.is::<BudgetSpent>(),
+        }
     }
 
     /// The error this one was made from, to be downcast.

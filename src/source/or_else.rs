@@ -5,9 +5,10 @@ use std::{
     error::Error,
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use super::{Demand, Identity, TokenError, TokenSource, budget::purse};
+use super::{BudgetSpent, Demand, Identity, TokenError, TokenSource, budget::purse};
 use crate::token::AccessToken;
 
 /// Tokens from one source, or from another where the first has none; made by
@@ -151,20 +152,50 @@ impl<A: TokenSource, B: TokenSource> TokenSource for OrElse<A, B> {
     }
 }
 
-/// Trying again helps if it helps one of them; who asked to be left alone longest is.
+/// Trying again helps if it helps one of them.
 fn neither(first: TokenError, other: TokenError) -> TokenError {
+    if let Some(spent) = sooner_spent(&first, &other) {
+        return spent.clone();
+    }
     let transient = first.is_transient() || other.is_transient();
-    let retry_after = first.retry_after().max(other.retry_after());
+    let retry_after = retry_after(&first, &other);
     let code = first.oauth_code().or(other.oauth_code()).map(str::to_owned);
     let neither = Box::new(Neither { first, other });
     TokenError::judged(transient, code.as_deref(), retry_after, neither)
 }
 
+/// Where both have spent a budget, that is all there is to say: until the first of them may ask again.
+fn sooner_spent<'a>(first: &'a TokenError, other: &'a TokenError) -> Option<&'a TokenError> {
+    let next_at = |error: &TokenError| {
+        let spent = error.get_ref().downcast_ref::<BudgetSpent>();
+        spent.map(BudgetSpent::next_at)
+    };
+    let is_sooner = next_at(other)? < next_at(first)?;
+    Some(if is_sooner { other } else { first })
+}
+
+/// How long until one of them may help: where waiting helps only one, as long as that says; where one
+/// doesn't say, nobody does.
+fn retry_after(first: &TokenError, other: &TokenError) -> Option<Duration> {
+    match (first.is_transient(), other.is_transient()) {
+        (true, false) => first.retry_after(),
+        (false, true) => other.retry_after(),
+        _ => Some(first.retry_after()?.min(other.retry_after()?)),
+    }
+}
+
 /// Neither of two sources had a token.
 #[derive(Debug)]
-struct Neither {
+pub(super) struct Neither {
     first: TokenError,
     other: TokenError,
+}
+
+impl Neither {
+    /// A budget is the reason of at least one.
+    pub(super) fn is_budget_spent(&self) -> bool {
+        self.first.is_budget_spent() || self.other.is_budget_spent()
+    }
 }
 
 impl fmt::Display for Neither {
@@ -281,6 +312,51 @@ mod tests {
         assert_eq!(ask(none.while_held(Some(&c))).await, None);
         assert_eq!(ask(Demand::instead_of(Some(&c))).await, None);
         assert_eq!(ask(none).await, Some(a));
+    }
+
+    #[tokio::test]
+    async fn the_sooner_of_two_times_to_wait_counts_and_none_where_waiting_may_not_be_needed() {
+        let wait = |secs| TokenError::transient("busy").with_retry_after(Duration::from_secs(secs));
+        let (down, wrong) = (
+            TokenError::transient("down"),
+            TokenError::permanent("wrong"),
+        );
+        for (first, other, expected) in [
+            (wait(7), wait(600), Some(7)),
+            (wait(600), wait(7), Some(7)),
+            (wait(600), down.clone(), None),
+            (down.clone(), wait(600), None),
+            (wait(600), wrong.clone(), Some(600)),
+            (wrong.clone(), wait(600), Some(600)),
+            (wrong.clone(), wrong, None),
+        ] {
+            let sources = source(Err(first)).or_else(source(Err(other)));
+            let error = sources.token(Demand::default()).await.unwrap_err();
+            assert_eq!(
+                error.retry_after(),
+                expected.map(Duration::from_secs),
+                "{error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_spent_budget_is_found_behind_two_failures() {
+        let budget = |requests| source(Ok(token("a"))).budget(requests, Duration::from_secs(60));
+        let down = || source(Err(TokenError::transient("down")));
+        for (is_spent, outcome) in [
+            (
+                true,
+                budget(0).or_else(down()).token(Demand::default()).await,
+            ),
+            (
+                true,
+                down().or_else(budget(0)).token(Demand::default()).await,
+            ),
+            (false, down().or_else(down()).token(Demand::default()).await),
+        ] {
+            assert_eq!(outcome.unwrap_err().is_budget_spent(), is_spent);
+        }
     }
 
     // rule 23

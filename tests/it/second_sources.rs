@@ -14,8 +14,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::time::advance;
 use tower_oauth::{
-    AccessToken, ClientAuth, ClientCredentials, Demand, FileToken, Per, TokenCache, TokenEndpoint,
-    TokenError, TokenSource, store::Memory,
+    AccessToken, BudgetSpent, CacheState, ClientAuth, ClientCredentials, Demand, FileToken, Per,
+    TokenCache, TokenEndpoint, TokenError, TokenSource, store::Memory,
 };
 
 use crate::support::{secs, settle, wall_clock};
@@ -214,6 +214,73 @@ async fn a_budget_around_both_counts_what_is_sent_and_nothing_else() {
     }
     std::fs::remove_file(&file).unwrap();
     assert_eq!((b.requests(), source.watch().spent()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_spent_shows_through_both() {
+    let wall = wall_clock(NOON);
+    let (a, b) = pair();
+    let source = a
+        .source()
+        .or_else(b.source())
+        .budget(1, Per::Day)
+        .reserve(0);
+    let source = source.wall_clock(wall.clone());
+    ask(&source).await.unwrap();
+    advance(secs(3_580)).await;
+    assert_eq!(ask(&source).await.unwrap(), "a1", "20 seconds are left");
+    advance(secs(20)).await;
+    let error = ask(&source).await.unwrap_err();
+    assert!(error.get_ref().is::<BudgetSpent>(), "{error}");
+    assert_eq!((a.requests(), b.requests()), (1, 0));
+
+    // Two budgets: the sooner one counts. And one budget, where the other fails otherwise.
+    let hourly = || a.source().budget(0, Per::Hour).wall_clock(wall.clone());
+    let monthly = b.source().budget(0, Per::Month).wall_clock(wall.clone());
+    let error = ask(&hourly().or_else(monthly)).await.unwrap_err();
+    let spent: &BudgetSpent = error.get_ref().downcast_ref().unwrap();
+    let next = httpdate::parse_http_date("Mon, 30 Nov 2026 14:00:00 GMT").unwrap();
+    assert_eq!(spent.next_at(), next);
+    assert_eq!(error.retry_after(), Some(MINUTE * 60));
+    b.set_away(true);
+    let error = ask(&hourly().or_else(b.source())).await.unwrap_err();
+    assert!(error.to_string().contains("neither source"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_at_hand_serves_where_one_budget_is_spent_and_the_other_source_is_down() {
+    let wall = wall_clock(NOON);
+    let (a, b) = pair();
+    let store = Memory::new();
+    let process = || {
+        let first = a.source().budget(1, Per::Day).reserve(0);
+        let either = first.wall_clock(wall.clone()).or_else(b.source());
+        either.shared(store.clone()).wall_clock(wall.clone())
+    };
+    ask(&process()).await.unwrap();
+    b.set_away(true);
+    advance(secs(3_580)).await;
+    assert_eq!(ask(&process()).await.unwrap(), "a1");
+    advance(secs(20)).await;
+    ask(&process()).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_up_again_is_not_left_alone_for_the_others_sake() {
+    let wall = wall_clock(NOON);
+    let (a, b) = pair();
+    let first = a.source().budget(0, Per::Month).wall_clock(wall.clone());
+    let cache = TokenCache::builder(first.or_else(b.source()));
+    let cache = cache.wall_clock(wall).build();
+    b.set_away(true);
+    let error = cache.get().await.unwrap_err();
+    assert_eq!(error.retry_after(), None, "{error}");
+    b.set_away(false);
+    let CacheState::Failing { .. } = cache.state() else {
+        panic!("{:?}", cache.state());
+    };
+    advance(secs(1)).await;
+    assert_eq!(text(&cache).await, "b1");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::{error::Error, fmt, time::SystemTime};
 use super::{super::date::Date, period::Per};
 
 /// The [budget](crate::TokenSource::budget) allows no token request now; nothing was sent. Found by
-/// downcasting [`TokenError::get_ref`](crate::TokenError::get_ref).
+/// downcasting [`TokenError::get_ref`](crate::TokenError::get_ref); also where it is why neither of two
+/// sources has a token ([`or_else`](crate::TokenSource::or_else)), if both have spent one.
 ///
 /// It passes by itself, at [`next_at`](Self::next_at). Until then a token at hand is used to its last
 /// second.

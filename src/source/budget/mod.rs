@@ -252,7 +252,7 @@ impl<S: TokenSource> TokenSource for Budgeted<S> {
                 self.remember(&token, end);
                 Ok(token)
             }
-            Err(error) if error.get_ref().is::<BudgetSpent>() => self.instead(demand).ok_or(error),
+            Err(error) if error.is_budget_spent() => self.instead(demand).ok_or(error),
             Err(error) => Err(error),
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     super::{
-        BudgetSpent, Demand, TokenError, TokenSource,
+        Demand, TokenError, TokenSource,
         budget::{LAST_SECOND, purse},
         entrusted::Entrusted,
         token_store::{Lease, Record, StoreError, Written},
@@ -230,7 +230,7 @@ impl<S: TokenSource> Turn<S> {
         there: &There,
         error: TokenError,
     ) -> Result<AccessToken, TokenError> {
-        if !error.get_ref().is::<BudgetSpent>() {
+        if !error.is_budget_spent() {
             return Err(error);
         }
         let now = self.now();
