@@ -84,15 +84,9 @@ impl TokenError {
         self.oauth_code.as_deref()
     }
 
-    /// Whether the server says that the grant itself is no good, "invalid, expired, revoked" (RFC 6749
-    /// §5.2), by the standard's code or by GitHub's or Slack's.
+    /// Whether the server says that the grant itself is no good.
     pub(crate) fn is_invalid_grant(&self) -> bool {
-        let codes = [
-            "invalid_grant",
-            "bad_refresh_token",
-            "invalid_refresh_token",
-        ];
-        !self.transient && self.oauth_code().is_some_and(|code| codes.contains(&code))
+        !self.transient && self.oauth_code().is_some_and(means_invalid_grant)
     }
 
     /// How long the server asked to be left alone (`Retry-After`, RFC 9110 §10.2.3).
@@ -125,6 +119,16 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.error, f)
     }
+}
+
+/// "Invalid, expired, revoked" (RFC 6749 §5.2), by the standard's code or by GitHub's or Slack's.
+pub(crate) fn means_invalid_grant(code: &str) -> bool {
+    [
+        "invalid_grant",
+        "bad_refresh_token",
+        "invalid_refresh_token",
+    ]
+    .contains(&code)
 }
 
 impl fmt::Debug for TokenError {

@@ -23,7 +23,7 @@ pub(crate) use self::{
     budget::purse,
     caught::{Panicked, caught},
     entrusted::Entrusted,
-    error::LONGEST_RETRY_AFTER,
+    error::{LONGEST_RETRY_AFTER, means_invalid_grant},
     identity::Login,
 };
 pub use self::{

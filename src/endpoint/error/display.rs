@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 use super::{EndpointError, may_pass};
+use crate::source::means_invalid_grant;
 
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,7 +225,7 @@ fn by_code(code: &str, status: StatusCode) -> Option<Judgement> {
             "refused the grant",
             "check the token endpoint's URL, and whether the server offers this grant",
         ),
-        "invalid_grant" => (
+        code if means_invalid_grant(code) => (
             "refused the grant",
             "it is expired, revoked, used up or another client's: get a new one (for a refresh \
              token: log in again)",

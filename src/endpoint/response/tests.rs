@@ -208,6 +208,7 @@ fn the_status_counts_beside_a_code_that_says_less() {
         (410, "Gone", &[URL]),
         (415, "Unsupported Media Type", &["check .encoding(…)"]),
         (401, "invalid_grant", &["get a new one"]),
+        (200, "bad_refresh_token", &["get a new one"]),
         (401, "invalid_request", &["the parameters (.param)"]),
         (404, "invalid_scope", &["check the scope"]),
         (400, "access_denied", &["the parameters (.param)"]),
