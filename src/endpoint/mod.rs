@@ -27,6 +27,7 @@ mod config_error;
 mod device;
 mod discovery;
 mod error;
+mod failure;
 mod fields;
 #[cfg(feature = "https-client")]
 mod https;
@@ -54,12 +55,13 @@ use http::HeaderMap;
 use tokio::time::timeout;
 
 use self::{
+    failure::Failure,
     pointer::JsonPointer,
     redact::{Redactor, parts_of_jwt},
     request::{TokenRequest, form_encoded},
     response::{Expectation, refresh_token_in},
     server::Server,
-    transport::{Answer, Failure, Transport},
+    transport::{Answer, Transport},
     url::EndpointUrl,
 };
 use crate::{

@@ -28,11 +28,12 @@ use super::{
     EndpointError, TokenEndpoint, TokenEndpointBuilder,
     checks::{checked_headers, unshown},
     error::is_unavailable,
+    failure::Failure,
     redact::Redactor,
     request::accept_plain_json,
     response::pointed_to,
     server::Told,
-    transport::{Answer, Failure, Transport},
+    transport::{Answer, Transport},
     values::{content_coding, retry_after},
 };
 use crate::{clock::Clock, source::BoxError};
