@@ -15,13 +15,59 @@ use http_body::Frame;
 /// larger.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// Most bodies have one frame, which needs no allocation here.
-    first: Option<Bytes>,
-    data: VecDeque<Bytes>,
+    data: Pieces,
     /// The last frame, if any. Boxed, for few bodies have any.
     trailers: Option<Box<HeaderMap>>,
     bytes: usize,
     limit: usize,
+}
+
+/// Most bodies have one frame, which needs no allocation.
+#[derive(Debug)]
+enum Pieces {
+    One(Option<Bytes>),
+    Many(VecDeque<Bytes>),
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Self::One(None)
+    }
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(one) => usize::from(one.is_some()),
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        match self {
+            Self::One(one) => match one.take() {
+                None => *one = Some(data),
+                Some(first) => {
+                    let mut many = VecDeque::with_capacity(4);
+                    many.extend([first, data]);
+                    *self = Self::Many(many);
+                }
+            },
+            Self::Many(many) => {
+                if many.len() == many.capacity() {
+                    many.reserve_exact((many.len() / 2).max(4));
+                }
+                many.push_back(data);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        match self {
+            Self::One(one) => one.take(),
+            Self::Many(many) => many.pop_front(),
+        }
+    }
 }
 
 impl Buffer {
@@ -49,38 +95,23 @@ impl Buffer {
 
     fn push_data(&mut self, data: &Bytes) -> bool {
         let bytes = self.bytes.saturating_add(data.len());
-        let frames = self.frames();
         let most = (self.limit / 32).max(32);
-        if bytes > self.limit || frames >= most || self.trailers.is_some() {
+        if bytes > self.limit || self.data.len() >= most || self.trailers.is_some() {
             return false;
         }
         self.bytes = bytes;
-        if frames == 0 {
-            self.first = Some(data.clone());
-            return true;
-        }
-        if self.data.len() == self.data.capacity() {
-            self.data.reserve_exact((frames / 2).max(4));
-        }
-        self.data.push_back(data.clone());
+        self.data.push(data.clone());
         true
-    }
-
-    fn frames(&self) -> usize {
-        self.data
-            .len()
-            .saturating_add(usize::from(self.first.is_some()))
     }
 
     /// The first of the frames that are left.
     pub(super) fn pop(&mut self) -> Option<Frame<Bytes>> {
-        let data = self.first.take().or_else(|| self.data.pop_front());
-        data.map(Frame::data)
-            .or_else(|| Some(Frame::trailers(*self.trailers.take()?)))
+        let data = self.data.pop().map(Frame::data);
+        data.or_else(|| Some(Frame::trailers(*self.trailers.take()?)))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.frames() == 0 && self.trailers.is_none()
+        self.data.len() == 0 && self.trailers.is_none()
     }
 }
 
@@ -122,7 +153,10 @@ mod tests {
         assert_eq!(takes(64, 1), 32);
         let mut buffer = Buffer::with_limit(65_536);
         while buffer.push(&data(1)) {}
-        assert!(buffer.data.capacity() <= 2048 + 2048 / 2);
+        let Pieces::Many(data) = &buffer.data else {
+            panic!("one");
+        };
+        assert!(data.capacity() <= 2048 + 2048 / 2);
     }
 
     #[test]
