@@ -2,8 +2,8 @@
 //!
 //! [`record`] splits a request in two: the one that is sent, whose body notes what is read of it,
 //! and a [`Replay`] that can become the second attempt. Nothing is noted that isn't needed: a body
-//! that is empty, or known to be too long, passes as it is, and a small one that is at hand as a
-//! whole is read at once and shared.
+//! that is empty, or known to be too long, passes as it is, and a small one of known length that is at
+//! hand as a whole is read at once and shared.
 
 mod attempt;
 mod body;

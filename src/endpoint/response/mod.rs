@@ -24,7 +24,7 @@ use super::{
     transport::Answer,
     values::{Unreadable, content_coding, lifetime, owned_text, retry_after, scope, text},
 };
-use crate::{secret::SecretString, token::AccessToken};
+use crate::{secret::SecretString, source::means_invalid_grant, token::AccessToken};
 
 /// A successful answer of a token endpoint (RFC 6749 §5.1).
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Expectation<'_> {
     /// Programs go by the code: one that is known stays whole where a short secret is a part of it,
     /// and repeats nothing.
     fn shown_code(&self, code: &str) -> String {
-        if KNOWN_CODES.contains(&code) {
+        if KNOWN_CODES.contains(&code) || means_invalid_grant(code) {
             code.to_owned()
         } else {
             self.secrets.clean(code)
@@ -248,15 +248,14 @@ fn essence(headers: &HeaderMap) -> Option<&str> {
     Some(value.split(';').next()?.trim())
 }
 
-/// RFC 6749 §4.1.2.1 and §5.2, RFC 7009 §2.2.1, RFC 8628 §3.5, RFC 8707 §2; and Entra's word for
-/// `access_denied`.
+/// RFC 6749 §4.1.2.1 and §5.2, less the one for a grant that is no good; RFC 7009 §2.2.1, RFC 8628 §3.5,
+/// RFC 8707 §2; and Entra's word for `access_denied`.
 const KNOWN_CODES: &[&str] = &[
     "access_denied",
     "authorization_declined",
     "authorization_pending",
     "expired_token",
     "invalid_client",
-    "invalid_grant",
     "invalid_request",
     "invalid_scope",
     "invalid_target",

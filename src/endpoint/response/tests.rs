@@ -223,13 +223,15 @@ fn the_status_counts_beside_a_code_that_says_less() {
 
 #[test]
 fn a_code_is_read_even_where_the_secret_is_a_part_of_it() {
-    for (sent, code) in [
-        ("invalid_grant", "invalid_grant"),
-        ("no_grant", "no_[redacted]"),
+    for (secret, sent, code) in [
+        ("grant", "invalid_grant", "invalid_grant"),
+        ("grant", "no_grant", "no_[redacted]"),
+        // As GitHub says it, and the next call goes by.
+        ("refresh", "bad_refresh_token", "bad_refresh_token"),
     ] {
         let body = format!(r#"{{"error":"{sent}"}}"#);
         let answer = answer(400, &[], body.as_bytes());
-        let error = judge_knowing("grant", &answer, None).unwrap_err();
+        let error = judge_knowing(secret, &answer, None).unwrap_err();
         assert_eq!(error.oauth_code(), Some(code));
     }
 }
